@@ -1,0 +1,102 @@
+"""The loop's `agent` stage: an agent learns from its own correct trajectories.
+
+Rejection sampling fine-tuning: what ended in a right answer is imitated, token by token, with
+the trainer that made the packaged checkpoint. The new model goes to a folder of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from agentic_r.agent.agent import TINY, tiny_checkpoint
+from agentic_r.agent.trainer import Encoded, Trainer, encode
+from agentic_r.config import AgentConfig
+from agentic_r.errors import ConfigError, DataError
+from agentic_r.protocols import Dialect
+from agentic_r.types import Trajectory
+
+_STATE = "state.pt"
+
+
+def finetune(
+    config: AgentConfig,
+    trajectories: Sequence[Trajectory],
+    *,
+    seed: int,
+    folder: Path,
+    dialect: Dialect,
+    on_step: Callable[[], None] | None = None,
+) -> tuple[int, int]:
+    """Train the model that `config` names on trajectories and save it in `folder`.
+
+    Returns (optimiser steps, trajectories left out because they are longer than the model
+    reads). A killed training goes on after its last finished epoch. Raises ConfigError for an
+    agent behind a URL, which cannot be trained from here, and DataError for no trajectories.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if config.model.startswith(("http://", "https://")) or config.model == "oracle-reader":
+        raise ConfigError(
+            f"agent.train.epochs is {config.train.epochs}, but {config.model} cannot be trained "
+            "from here; set it to 0, or set agent.model to a folder or hub name"
+        )
+    source = str(tiny_checkpoint()) if config.model == TINY else config.model
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    limit = min(int(model.config.max_position_embeddings), 1 << 20)
+    encoded = encode(trajectories, tokenizer, dialect, limit)
+    examples = [example for example in encoded if example is not None]
+    if not examples:
+        raise DataError(
+            f"none of {len(trajectories)} correct trajectories can be trained on; "
+            "set agent.train.epochs = 0, or train on more questions"
+        )
+    trainer = _trained(model, examples, config, seed, folder.parent / _STATE, on_step)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    prompt = Path(source) / "prompt.txt"
+    if prompt.is_file():
+        shutil.copyfile(prompt, folder / "prompt.txt")
+    (folder.parent / _STATE).unlink(missing_ok=True)
+    return trainer.step, len(encoded) - len(examples)
+
+
+def _trained(
+    model: Any,
+    examples: Sequence[Encoded],
+    config: AgentConfig,
+    seed: int,
+    checkpoint: Path,
+    on_step: Callable[[], None] | None,
+) -> Trainer:
+    settings = config.train
+    per_epoch = math.ceil(len(examples) / settings.batch)
+    steps = per_epoch * settings.epochs
+    trainer = Trainer(
+        model, learning_rate=settings.learning_rate, steps=steps, warmup=max(1, steps // 10)
+    )
+    if checkpoint.exists():
+        trainer.restore(torch.load(checkpoint, weights_only=True))
+    with tqdm(total=steps, initial=trainer.step, desc="training the agent", unit=" step") as bar:
+        for epoch in range(trainer.step // per_epoch, settings.epochs):
+            order = list(examples)
+            random.Random(f"{seed}:agent:{epoch}").shuffle(order)
+            for start in range(0, len(order), settings.batch):
+                trainer.update(order[start : start + settings.batch])
+                bar.update()
+                if on_step is not None:
+                    on_step()
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            temporary = checkpoint.with_suffix(".tmp")
+            torch.save(trainer.state(), temporary)
+            os.replace(temporary, checkpoint)
+    return trainer

@@ -1,0 +1,48 @@
+"""The errors that a user can meet, each one clear line: what was got, expected, to be done.
+
+AgenticRError            exit code 1
+├── DataError            a file that is missing, malformed, empty or full of duplicates
+├── ConfigError          exit code 2: a key, value or override that cannot be
+├── RunError             a run folder that refuses: changed settings, another process
+├── MismatchError        two artefacts that do not belong together (checkpoint, index)
+└── LLMError             a language model server that is down, slow or wrong
+"""
+
+from __future__ import annotations
+
+
+class AgenticRError(Exception):
+    """Base of every error that the program reports in one line."""
+
+    exit_code = 1
+
+
+class DataError(AgenticRError):
+    """A data file is missing, malformed, empty, or has duplicate ids."""
+
+
+class ConfigError(AgenticRError):
+    """A configuration cannot be used; the program exits with 2."""
+
+    exit_code = 2
+
+
+class RunError(AgenticRError):
+    """A run folder refuses: other settings, another process, a damaged manifest."""
+
+
+class MismatchError(AgenticRError):
+    """Two artefacts do not belong together, such as an index and another encoder."""
+
+
+class LLMError(AgenticRError):
+    """A language model could not be reached or answered nonsense."""
+
+
+class MissingExtraError(AgenticRError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"{module} is not installed; install it with: pip install 'agentic-r[{extra}]'"
+        )

@@ -1,0 +1,224 @@
+"""Finished trajectories -> one benchmark row, and one record a question to compare systems by.
+
+A record holds sums, not averages, so rows can be recomputed and runs pooled from records alone.
+Nothing here knows a retriever's or an agent's inside, and nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from agentic_r.data.questions import hop_asked, hops
+from agentic_r.errors import DataError
+from agentic_r.metrics import exact_match, f1
+from agentic_r.protocols import Retriever
+from agentic_r.types import Hit, Trajectory
+
+DEPTH = 3
+"""How many hits hit@3 looks at, whatever number of passages the agent was shown."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What one system did on one question; the key is (dataset, id)."""
+
+    dataset: str
+    """The data set of the question."""
+    id: str
+    """The question's id in that data set."""
+    root: str
+    """The cluster of the bootstrap: the entity the question starts from, else the question."""
+    em: float
+    """1 where the answer is one of the question's answers after normalisation, else 0."""
+    f1: float
+    """Word overlap of the answer and the best matching answer of the question, 0-1."""
+    searches: int
+    """How many searches the agent made."""
+    asked: int | None = None
+    """How many of them ask an annotated hop; None where the top 3 was not looked at."""
+    hits: int | None = None
+    """How many of the asked ones have the hop's passage in the top 3; None as `asked`."""
+    hops: int | None = None
+    """How many annotated hops the question has; None where it has no annotation."""
+    seen: bool | None = None
+    """Whether training held every phrasing of the question; None where nobody says."""
+    failed: bool = False
+    """Whether the language model failed on the way; the question then counts as wrong."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies the question."""
+        return (self.dataset, self.id)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the benchmark table; all rates are fractions 0-1, None is "not measured"."""
+
+    name: str
+    """The system: unique in a table, for instance `untouched question+query, k=2`."""
+    k: int
+    """How many passages the agent was shown a search."""
+    em: float
+    """Mean exact match."""
+    f1: float
+    """Mean word overlap F1."""
+    hit_at_3: float | None
+    """Share of searches asking an annotated hop that have its passage in the top 3."""
+    searches: float
+    """Mean number of searches a question."""
+    seconds: float
+    """Wall-clock seconds that the whole row took."""
+    n: int
+    """How many questions."""
+    em_seen: float | None = None
+    """Exact match over the questions whose phrasings all occur in training."""
+    em_unseen: float | None = None
+    """Exact match over the questions with a phrasing that training never showed."""
+    em_by_hops: dict[str, float] = {}
+    """Exact match by number of hops ("1", "2", ...)."""
+    n_seen: int = 0
+    """Questions behind `em_seen`."""
+    n_unseen: int = 0
+    """Questions behind `em_unseen`."""
+    n_by_hops: dict[str, int] = {}
+    """Questions behind each entry of `em_by_hops`."""
+    asked: int = 0
+    """Searches behind `hit_at_3`."""
+    failed: int = 0
+    """Questions on which the language model failed; they count as wrong."""
+
+
+def top3(trajectories: Sequence[Trajectory], retriever: Retriever) -> list[list[list[Hit]]]:
+    """Search the top 3 of every search of every trajectory, in one batched call.
+
+    The string is the one the agent's retriever was sent, so `retriever` has to be the one that
+    the trajectories were rolled out with, or a stand-in that reads the same strings. Returns a
+    list a trajectory of a list a search of at most 3 hits.
+    """
+    sent = [search.sent for trajectory in trajectories for search in trajectory.searches]
+    unique = list(dict.fromkeys(sent))
+    found = dict(zip(unique, retriever.search(unique, DEPTH), strict=True)) if unique else {}
+    return [
+        [found[search.sent][:DEPTH] for search in trajectory.searches]
+        for trajectory in trajectories
+    ]
+
+
+def record(trajectory: Trajectory, top: Sequence[Sequence[Hit]] | None = None) -> Record:
+    """Measure one trajectory; `top` holds the top hits of each of its searches, in order.
+
+    Raises DataError where `top` has not one list a search.
+    """
+    question = trajectory.question
+    meta = question.metadata
+    said, seen = meta.get("hop_count"), meta.get("seen")
+    count = said if type(said) is int else len(hops(question))
+    root = meta.get("root")
+    asked, hits = (None, None) if top is None else _gold_hits(trajectory, top)
+    return Record(
+        dataset=question.dataset,
+        id=question.id,
+        root=question.id if root is None else str(root),
+        em=exact_match(trajectory.answer, question.answers),
+        f1=f1(trajectory.answer, question.answers),
+        searches=len(trajectory.searches),
+        asked=asked,
+        hits=hits,
+        hops=count or None,
+        seen=seen if isinstance(seen, bool) else None,
+        failed=trajectory.stop == "error",
+    )
+
+
+def _gold_hits(trajectory: Trajectory, top: Sequence[Sequence[Hit]]) -> tuple[int, int]:
+    """Count the searches that ask an annotated hop, and those that found its passage."""
+    searches = trajectory.searches
+    if len(top) != len(searches):
+        raise DataError(
+            f"trajectory {trajectory.id}: got the top hits of {len(top)} searches, expected "
+            f"{len(searches)}; make them with top3() from the same trajectories"
+        )
+    asked = hits = 0
+    for search, found in zip(searches, top, strict=True):
+        hop = hop_asked(trajectory.question, search.query)
+        if hop is not None and hop.passage_id:
+            asked += 1
+            hits += any(hit.passage.id == hop.passage_id for hit in found[:DEPTH])
+    return asked, hits
+
+
+def summarise(records: Sequence[Record], name: str, k: int, seconds: float) -> Row:
+    """Average records into one row of the table; raises DataError where there are none."""
+    if not records:
+        raise DataError(f"row {name!r}: got no questions, expected at least one to measure on")
+    asked = sum(r.asked or 0 for r in records)
+    hits = sum(r.hits or 0 for r in records)
+    seen = [r.em for r in records if r.seen is True]
+    unseen = [r.em for r in records if r.seen is False]
+    by_hops = {
+        str(count): [r.em for r in records if r.hops == count]
+        for count in sorted({r.hops for r in records if r.hops is not None})
+    }
+    return Row(
+        name=name,
+        k=k,
+        em=_mean(r.em for r in records),
+        f1=_mean(r.f1 for r in records),
+        hit_at_3=hits / asked if asked else None,
+        searches=_mean(float(r.searches) for r in records),
+        seconds=seconds,
+        n=len(records),
+        em_seen=_mean(seen) if seen else None,
+        em_unseen=_mean(unseen) if unseen else None,
+        em_by_hops={count: _mean(values) for count, values in by_hops.items()},
+        n_seen=len(seen),
+        n_unseen=len(unseen),
+        n_by_hops={count: len(values) for count, values in by_hops.items()},
+        asked=asked,
+        failed=sum(r.failed for r in records),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    held = list(values)
+    return sum(held) / len(held)
+
+
+def score(
+    trajectories: Sequence[Trajectory],
+    name: str,
+    k: int,
+    seconds: float,
+    top3: Sequence[Sequence[Sequence[Hit]]] | None = None,
+) -> tuple[Row, list[Record]]:
+    """Measure finished trajectories: the row of the table and one record a question.
+
+    `top3` is what the function of that name returns, one entry a trajectory; without it hit@3
+    is not measured. Raises DataError for no trajectories, for a question that comes twice, and
+    for a `top3` of another shape.
+    """
+    if top3 is not None and len(top3) != len(trajectories):
+        raise DataError(
+            f"row {name!r}: got the top hits of {len(top3)} trajectories, expected "
+            f"{len(trajectories)}"
+        )
+    records = [
+        record(trajectory, None if top3 is None else top3[index])
+        for index, trajectory in enumerate(trajectories)
+    ]
+    by_key(records, name)
+    return summarise(records, name, k, seconds), records
+
+
+def by_key(records: Sequence[Record], name: str) -> dict[tuple[str, str], Record]:
+    """Index records by question; raises DataError where a question comes twice."""
+    found: dict[tuple[str, str], Record] = {}
+    for item in records:
+        if item.key in found:
+            raise DataError(
+                f"{name}: got question {item.id!r} of data set {item.dataset!r} twice, "
+                "expected each question once"
+            )
+        found[item.key] = item
+    return found

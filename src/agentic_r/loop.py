@@ -1,0 +1,204 @@
+"""The loop as a list of stages: roll out, label, train the retriever, measure, go round again.
+
+data                      corpus and questions of the run
+base/index                the untouched encoder's index
+iteration-N/rollouts      the agent answers the training questions
+iteration-N/labels        relevance and correctness of candidates, training examples
+iteration-N/retriever     the encoder trained on them
+iteration-N/index         the corpus encoded anew
+iteration-N/agent         the agent trained on its own correct trajectories, if wanted
+evaluation/ROW            every system on the test questions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from agentic_r.config import Config
+from agentic_r.errors import ConfigError, DataError
+from agentic_r.evaluation.benchmark import Record, Row
+from agentic_r.parts import open_agent, open_data, open_encoder
+from agentic_r.retriever.bm25 import BM25Retriever
+from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.oracle import OracleRetriever
+from agentic_r.stage import Run
+from agentic_r.steps import (
+    CurvePoint,
+    Loop,
+    Retrieval,
+    System,
+    agent_trained,
+    index,
+    labels,
+    measured,
+    rollouts,
+    trained,
+    write_data,
+)
+from agentic_r.types import Trajectory
+from agentic_r.utility.labelled import Labels
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one time round the loop gave."""
+
+    number: int
+    rollouts: list[Trajectory]
+    labels: Labels
+    curve: list[CurvePoint]
+    retrieval: Retrieval
+
+
+@dataclass
+class Outcome:
+    """Everything a finished loop leaves for the report."""
+
+    loop: Loop
+    rows: list[Row] = field(default_factory=list)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    trajectories: dict[str, list[Trajectory]] = field(default_factory=dict)
+    iterations: list[Iteration] = field(default_factory=list)
+
+    def add(self, measurement: tuple[Row, list[Record], list[Trajectory]]) -> None:
+        """Take in one measured system."""
+        row, records, trajectories = measurement
+        self.rows.append(row)
+        self.records[row.name] = records
+        self.trajectories[row.name] = trajectories
+
+
+def run_folder(config: Config) -> Path:
+    """Return the folder of the run that a config describes."""
+    return Path(config.runs) / config.name
+
+
+def open_run(config: Config, fork: str = "") -> Run:
+    """Open the run of a config, or with `fork` a new one that reuses what still fits."""
+    folder = run_folder(config)
+    return Run.fork(folder, Path(config.runs) / fork, config) if fork else Run.open(folder, config)
+
+
+def open_loop(run: Run, config: Config) -> Loop:
+    """Open everything that a config names for a run."""
+    data = open_data(config)
+    llm, key = open_agent(config, data)
+    return Loop(run, config, data, llm, key)
+
+
+def run_loop(
+    run: Run,
+    config: Config,
+    say: Callable[[str], None] = lambda _: None,
+    until: str = "",
+) -> Outcome:
+    """Run everything that is not done yet, or up to the stage `until`; `say` hears what begins.
+
+    Raises ConfigError for a stage that the loop does not have.
+    """
+    outcome = Outcome(open_loop(run, config))
+    passed = []
+    for stage in _stages(outcome, say):
+        passed.append(stage)
+        if stage == until:
+            return outcome
+    if until:
+        raise ConfigError(f"got stage {until!r}, expected one of {', '.join(passed)}")
+    return outcome
+
+
+def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
+    """Go through the loop, filling `outcome`; yields the name of each stage when it is done."""
+    loop, config, data = outcome.loop, outcome.loop.config, outcome.loop.data
+    say(
+        f"{len(data.corpus):,} passages; {len(data.train)} training, {len(data.dev)} dev and "
+        f"{len(data.test)} test questions"
+    )
+    write_data(loop)
+    yield "data"
+    base = open_encoder(config)
+    untouched = index(loop, "base/index", base)
+    yield "base/index"
+    current, encoder = untouched, base
+    for number in range(1, config.loop.iterations + 1):
+        name = f"iteration-{number}"
+        say(f"Iteration {number} of {config.loop.iterations}")
+        trajectories = rollouts(loop, f"{name}/rollouts", data.train, current)
+        yield f"{name}/rollouts"
+        found = labels(loop, f"{name}/labels", trajectories, current)
+        yield f"{name}/labels"
+        _refuse_no_examples(name, found)
+        start = base if config.retriever.train.start == "base" else encoder
+        encoder, curve = trained(loop, f"{name}/retriever", found.examples, start)
+        current = index(loop, f"{name}/index", encoder)
+        outcome.iterations.append(Iteration(number, trajectories, found, curve, current))
+        yield f"{name}/retriever"
+        if config.agent.train.epochs:
+            loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)
+            yield f"{name}/agent"
+    say(f"Held-out questions: {len(data.test)}")
+    for system in systems(outcome, untouched):
+        outcome.add(measured(loop, data.test, system))
+    yield "evaluation"
+
+
+def _refuse_no_examples(name: str, found: Labels) -> None:
+    if found.examples:
+        return
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in found.report.items() if count)
+    raise DataError(
+        f"{name}: none of {found.costs.searches} labelled searches gives a training example "
+        f"({reasons or 'the agent never searched'}); give more questions, check the judge, "
+        "or lower utility.relevance or utility.negatives"
+    )
+
+
+def systems(outcome: Outcome, untouched: Retrieval) -> Iterator[System]:
+    """List what the table compares, in its order."""
+    loop, config = outcome.loop, outcome.loop.config
+    k, form = config.retriever.k, config.retriever.input
+    if config.evaluation.bm25:
+        bm25 = Retrieval(BM25Retriever(loop.data.corpus), f"bm25:{loop.data.corpus.digest}")
+        yield System("BM25 query", bm25, k, "query")
+    for plain in ("query", "question+query"):
+        for passages in config.evaluation.ks:
+            yield System(f"untouched {plain}", untouched, passages, plain)
+    for iteration in outcome.iterations:
+        yield System(f"iteration {iteration.number}", iteration.retrieval, k, form)
+    if config.evaluation.oracle:
+        oracle = OracleRetriever(
+            [*loop.data.dev, *loop.data.test],
+            untouched.retriever,
+            loop.data.corpus,
+            place="random",
+            seed=config.seed,
+        )
+        key = f"oracle:{config.seed}:{untouched.key}"
+        yield System("oracle", Retrieval(oracle, key), k, "question+query")
+
+
+def measure_dev(outcome: Outcome) -> list[Row]:
+    """Measure every system at every k on the dev questions: what k and input are chosen by."""
+    loop, rows = outcome.loop, []
+    untouched = index(loop, "base/index", open_encoder(loop.config))
+    for system in systems(outcome, untouched):
+        ks = (system.k,) if system.about.startswith("untouched") else loop.config.evaluation.ks
+        for k in ks:
+            at_k = replace(system, k=k)
+            rows.append(measured(loop, loop.data.dev, at_k, folder="dev")[0])
+    return rows
+
+
+def latest_retrieval(run: Run, config: Config) -> tuple[Loop, Retrieval, str]:
+    """Open the newest retriever of a run and its name: the last iteration's, else the base."""
+    loop = open_loop(run, config)
+    for number in range(config.loop.iterations, 0, -1):
+        folder = run.folder / f"iteration-{number}"
+        if (folder / "retriever" / "manifest.json").is_file():
+            model = folder / "retriever" / "model"
+            encoder = Encoder.load(str(model), max_length=config.retriever.max_length)
+            name = f"iteration {number}"
+            return loop, index(loop, f"iteration-{number}/index", encoder), name
+    return loop, index(loop, "base/index", open_encoder(config)), "untouched"

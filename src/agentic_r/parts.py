@@ -1,0 +1,146 @@
+"""What a config names, opened: questions, corpus, agent, judge and the untouched retriever.
+
+The loop and the verbs of the command line get their parts here, so that each is opened in one
+way. Heavy modules are imported when the part is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentic_r.config import Config
+from agentic_r.data.corpus import Corpus
+from agentic_r.data.questions import Questions, hops, load_questions
+from agentic_r.errors import ConfigError, DataError
+from agentic_r.io import digest_file, fingerprint
+from agentic_r.protocols import LLM, Judge, SubAnswers
+from agentic_r.types import Question
+from agentic_r.world import Sizes, generate
+
+if TYPE_CHECKING:
+    from agentic_r.retriever.encoder import Encoder
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A corpus and its questions by split."""
+
+    corpus: Corpus
+    train: Questions
+    dev: Questions
+    test: Questions
+    about: str
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Digests of the corpus and of each split: what a stage names as its inputs."""
+        splits = {name: fingerprint(list(getattr(self, name))) for name in SPLITS}
+        return {"corpus": self.corpus.digest, **splits}
+
+
+def open_data(config: Config) -> Data:
+    """Make the world, or read the user's files; raises DataError where they are unusable."""
+    if config.data.source == "world":
+        sizes = Sizes(**{name: getattr(config.world, name) for name in Sizes.__annotations__})
+        world = generate(config.seed, sizes)
+        splits = [Questions(world.questions[name]) for name in ("train", "dev", "test")]
+        about = "a generated world of invented people, companies, cities, films and novels"
+        return Data(world.corpus, *splits, about)
+    corpus = Corpus.load(Path(config.data.corpus))
+    questions = load_questions(Path(config.data.questions))
+    if config.data.test:
+        test = load_questions(Path(config.data.test))
+        dev, train = questions.split(0.1, None, seed=config.seed)
+    else:
+        dev, test, train = questions.split(0.1, 0.3, None, seed=config.seed)
+    for name, part in (("train", train), ("test", test)):
+        if not part:
+            raise DataError(
+                f"{config.data.questions}: {len(questions)} questions leave none for {name}; "
+                "give more questions, or a test file with --data.test"
+            )
+    _check_gold(corpus, [*train, *dev, *test])
+    return Data(corpus, train, dev, test, Path(config.data.corpus).name)
+
+
+def _check_gold(corpus: Corpus, questions: Sequence[Question]) -> None:
+    for question in questions:
+        for hop in hops(question):
+            if hop.passage_id and hop.passage_id not in corpus:
+                raise DataError(
+                    f"question {question.id}: hop {hop.index + 1} names passage "
+                    f"{hop.passage_id!r}, which the corpus does not hold; "
+                    "give the corpus that the annotation was made for"
+                )
+
+
+def open_encoder(config: Config) -> Encoder:
+    """Load the untouched encoder."""
+    from agentic_r.retriever.encoder import Encoder
+
+    return Encoder.load(config.retriever.base, max_length=config.retriever.max_length)
+
+
+def open_agent(config: Config, data: Data) -> tuple[LLM, str]:
+    """Return the agent's language model and what identifies it among a stage's inputs."""
+    if config.agent.model == "oracle-reader":
+        from agentic_r.testing import OracleReader
+
+        questions = [*data.train, *data.dev, *data.test]
+        return OracleReader(questions), f"oracle-reader:{fingerprint(questions)}"
+    from agentic_r.agent.agent import open_llm
+
+    return open_llm(config.agent), agent_key(config)
+
+
+def open_judge(config: Config, data: Data) -> tuple[Judge, SubAnswers]:
+    """Return the judge of relevance and the source of sub-answers.
+
+    Raises ConfigError where the sub-answers are to come from annotated hops and there are none.
+    """
+    from agentic_r.utility.judge import LLMJudge, OfflineJudge
+    from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
+
+    url = config.utility.judge
+    remote = None
+    if url != "offline":
+        from agentic_r.agent.remote import RemoteLLM
+
+        remote = RemoteLLM(
+            url,
+            config.utility.judge_name,
+            concurrency=config.agent.concurrency,
+            timeout=config.agent.timeout,
+            api_key_env=config.agent.api_key_env,
+        )
+    judge: Judge = OfflineJudge() if remote is None else LLMJudge(remote)
+    if config.data.sub_answers == "judge":
+        if remote is None:
+            raise ConfigError(
+                "data.sub_answers = judge needs a judge: set utility.judge to its URL"
+            )
+        return judge, LLMSubAnswers(remote)
+    if not any(hops(question) for question in data.train):
+        raise ConfigError(
+            "data.sub_answers = hops, but no training question has metadata.hops; annotate them, "
+            "or set data.sub_answers = judge and utility.judge to the URL of a chat model"
+        )
+    return judge, HopSubAnswers()
+
+
+def agent_key(config: Config) -> str:
+    """Return what identifies the agent's model: a digest of its files, else its name."""
+    from agentic_r.agent.agent import TINY, tiny_checkpoint
+
+    model = config.agent.model
+    folder = tiny_checkpoint() if model == TINY else Path(model)
+    if not folder.is_dir():
+        return f"{model}|{config.agent.name}"
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != "training.json"]
+    return fingerprint([(path.name, digest_file(path)) for path in files])

@@ -1,0 +1,361 @@
+"""The stages of the loop, one function each: roll out, label, train, index, measure.
+
+Every function opens its stage, returns at once what a finished one left, and otherwise carries
+on from the rows or the checkpoint that are there. What a stage depends on is named in its
+settings and inputs, so that a stage is never reused for something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agentic_r.agent.agent import SearchAgent
+from agentic_r.config import Config
+from agentic_r.data.questions import Questions
+from agentic_r.evaluation.benchmark import Record, Row, score, top3
+from agentic_r.io import fingerprint, write_atomic, write_jsonl
+from agentic_r.metrics import exact_match
+from agentic_r.parts import Data, open_judge
+from agentic_r.protocols import LLM, Retriever
+from agentic_r.retriever.dense import DenseRetriever
+from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.checkpoint import discard_checkpoint
+from agentic_r.retriever.trainer import train as train_encoder
+from agentic_r.stage import UNAFFECTING, Run
+from agentic_r.types import Example, Question, Trajectory
+from agentic_r.utility.label import label
+from agentic_r.utility.labelled import Costs, Labelled, Labels
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """One step of training the retriever."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What all stages share: the run, its config, the data and the agent's language model."""
+
+    run: Run
+    config: Config
+    data: Data
+    llm: LLM
+    llm_key: str
+
+    def agent(self, retriever: Retriever, *, k: int | None = None, form: str = "") -> SearchAgent:
+        """Return the agent searching with a retriever."""
+        return SearchAgent.from_config(
+            self.config.agent,
+            retriever,
+            llm=self.llm,
+            k=k or self.config.retriever.k,
+            form=form or self.config.retriever.input,
+            seed=self.config.seed,
+        )
+
+    def agent_settings(self) -> dict[str, Any]:
+        """Return the agent's settings that a rollout depends on."""
+        settings = msgspec.to_builtins(self.config.agent)
+        dropped = {key.removeprefix("agent.") for key in UNAFFECTING} | {"train"}
+        return {key: value for key, value in settings.items() if key not in dropped}
+
+    def with_llm(self, llm: LLM, key: str) -> Loop:
+        """Return the same loop with another language model for the agent."""
+        return replace(self, llm=llm, llm_key=key)
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """A retriever and what identifies it among a stage's inputs."""
+
+    retriever: Retriever
+    key: str
+
+
+@dataclass(frozen=True)
+class System:
+    """What a row of the table measures: a retriever, how much it shows and what it is sent."""
+
+    about: str
+    retrieval: Retrieval
+    k: int
+    form: str
+
+    @property
+    def name(self) -> str:
+        """The name of its row."""
+        return f"{self.about}, k={self.k}"
+
+
+def write_data(loop: Loop) -> None:
+    """Keep the corpus and the questions of the run, in the FlashRAG format."""
+    stage = loop.run.stage("data", {"source": loop.config.data.source}, loop.data.digests)
+    if stage.done:
+        return
+    passages = (
+        {"id": p.id, "contents": f'"{p.title}"\n{p.text}' if p.title else p.text}
+        for p in loop.data.corpus
+    )
+    write_jsonl(stage.folder / "corpus.jsonl", list(passages))
+    counts = {"passages": len(loop.data.corpus)}
+    for name in ("train", "dev", "test"):
+        questions: Questions = getattr(loop.data, name)
+        write_jsonl(stage.folder / f"{name}.jsonl", [_flashrag(q) for q in questions])
+        counts[name] = len(questions)
+    stage.finish(counts)
+
+
+def _flashrag(question: Question) -> dict[str, Any]:
+    return {
+        "id": question.id,
+        "question": question.text,
+        "golden_answers": list(question.answers),
+        "metadata": question.metadata,
+    }
+
+
+def index(loop: Loop, name: str, encoder: Encoder) -> Retrieval:
+    """Encode the corpus with an encoder, or open the index that is there."""
+    stage = loop.run.stage(
+        name, {}, {"corpus": loop.data.corpus.digest, "encoder": encoder.fingerprint}
+    )
+    folder = stage.folder / "index"
+    if stage.done:
+        return Retrieval(
+            DenseRetriever.open(encoder, loop.data.corpus, folder), encoder.fingerprint
+        )
+    retriever = DenseRetriever.build(encoder, loop.data.corpus, folder)
+    stage.finish({"passages": len(loop.data.corpus)})
+    return Retrieval(retriever, encoder.fingerprint)
+
+
+def rollouts(
+    loop: Loop,
+    name: str,
+    questions: Questions,
+    retrieval: Retrieval,
+    *,
+    k: int | None = None,
+    form: str = "",
+    describe: str = "rolling out",
+) -> list[Trajectory]:
+    """Let the agent answer questions; resumed at the chunk that was under way."""
+    agent = loop.agent(retrieval.retriever, k=k, form=form)
+    settings = {
+        "agent": loop.agent_settings(),
+        "k": agent.k,
+        "input": agent.form,
+        "seed": loop.config.seed,
+    }
+    inputs = {
+        "questions": fingerprint(list(questions)),
+        "agent": loop.llm_key,
+        "retriever": retrieval.key,
+    }
+    stage = loop.run.stage(name, settings, inputs)
+    with stage.rows("trajectories.jsonl", Trajectory) as rows:
+        if stage.done:
+            return _in_order(rows.rows, questions)
+        done = {row.question.key for row in rows.rows}
+        # A chunk that was torn is run whole again: its results depend on all that is in it.
+        finished = len(done) // agent.chunk * agent.chunk
+        agent.run(
+            questions[finished:],
+            on_rows=lambda new: rows.extend(r for r in new if r.question.key not in done),
+            progress=describe,
+        )
+        trajectories = _in_order(rows.rows, questions)
+        rows.close(order=lambda row: (row.question.key, row.id))
+    stops = [row.stop or "unfinished" for row in trajectories]
+    stage.finish(
+        {"questions": len(questions), "searches": sum(len(t.searches) for t in trajectories)},
+        {stop: stops.count(stop) for stop in sorted(set(stops)) if stop != "answered"},
+    )
+    return trajectories
+
+
+def _in_order(rows: Sequence[Trajectory], questions: Questions) -> list[Trajectory]:
+    place = {question.key: number for number, question in enumerate(questions)}
+    return sorted(rows, key=lambda row: place[row.question.key])
+
+
+def measured(
+    loop: Loop, questions: Questions, system: System, folder: str = "evaluation"
+) -> tuple[Row, list[Record], list[Trajectory]]:
+    """Measure one system on questions: its row of the table, records and trajectories."""
+    name = f"{folder}/{_slug(system.name)}"
+    trajectories = rollouts(
+        loop,
+        f"{name}/rollouts",
+        questions,
+        system.retrieval,
+        k=system.k,
+        form=system.form,
+        describe=f"evaluating {system.name}",
+    )
+    seconds = stage_seconds(loop.run.folder / name)[f"{name}/rollouts"]
+    stage = loop.run.stage(
+        f"{name}/scores", {"name": system.name}, {"trajectories": fingerprint(trajectories)}
+    )
+    if stage.done:
+        row = msgspec.json.decode((stage.folder / "row.json").read_bytes(), type=Row)
+        with stage.rows("records.jsonl", Record) as rows:
+            return row, list(rows.rows), trajectories
+    top = top3(trajectories, system.retrieval.retriever)
+    row, records = score(trajectories, system.name, system.k, seconds, top)
+    write_jsonl(stage.folder / "records.jsonl", records)
+    write_atomic(stage.folder / "row.json", msgspec.json.encode(row))
+    stage.finish({"questions": row.n, "failed": row.failed})
+    return row, records, trajectories
+
+
+def _slug(name: str) -> str:
+    """Turn a row's name into a folder's name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def labels(
+    loop: Loop, name: str, trajectories: Sequence[Trajectory], retrieval: Retrieval
+) -> Labels:
+    """Judge and continue the candidates of every search, and select training examples."""
+    utility = loop.config.utility
+    agent = loop.agent(retrieval.retriever)
+    settings = {
+        "utility": msgspec.to_builtins(utility),
+        "sub_answers": loop.config.data.sub_answers,
+        "agent": loop.agent_settings(),
+        "k": agent.k,
+        "input": agent.form,
+        "seed": loop.config.seed,
+    }
+    inputs = {
+        "trajectories": fingerprint(list(trajectories)),
+        "agent": loop.llm_key,
+        "retriever": retrieval.key,
+    }
+    stage = loop.run.stage(name, settings, inputs)
+    judge, subanswers = open_judge(loop.config, loop.data)
+    with stage.rows("labels.jsonl", Labelled) as rows:
+        found = label(
+            trajectories,
+            retriever=retrieval.retriever,
+            continue_=agent.continue_,
+            judge=judge,
+            subanswers=subanswers,
+            reward=lambda question, answer: exact_match(answer, question.answers),
+            settings=utility,
+            seed=loop.config.seed,
+            done=list(rows.rows),
+            on_rows=rows.extend,
+            progress=None if stage.done else "labelling",
+        )
+        if stage.done:
+            return found
+        rows.close(order=lambda row: row.key)
+    write_jsonl(stage.folder / "utilities.jsonl", found.utilities)
+    write_jsonl(stage.folder / "examples.jsonl", found.examples)
+    stage.finish(_counts(found.costs), found.report)
+    return found
+
+
+def _counts(costs: Costs) -> dict[str, int]:
+    counts: dict[str, int] = msgspec.to_builtins(costs)
+    return counts
+
+
+def trained(
+    loop: Loop,
+    name: str,
+    examples: Sequence[Example],
+    start: Encoder,
+) -> tuple[Encoder, list[CurvePoint]]:
+    """Train the encoder on the examples; resumed from its last checkpoint."""
+    settings = loop.config.retriever.train
+    inputs = {
+        "encoder": start.fingerprint,
+        "examples": fingerprint(list(examples)),
+        "corpus": loop.data.corpus.digest,
+    }
+    stage = loop.run.stage(
+        name, {**msgspec.to_builtins(settings), "seed": loop.config.seed}, inputs
+    )
+    model, points = stage.folder / "model", stage.folder / "curve.jsonl"
+    if not stage.done:
+        result = train_encoder(
+            start,
+            loop.data.corpus,
+            examples,
+            settings,
+            loop.config.seed,
+            stage.folder,
+            on_step=lambda _: stage.tick(),
+        )
+        result.encoder.save(model)
+        write_jsonl(
+            points, [msgspec.convert(point, CurvePoint, strict=False) for point in result.curve]
+        )
+        discard_checkpoint(stage.folder)
+        stage.finish(
+            {"examples": len(examples), "steps": len(result.curve)}, precision=result.precision
+        )
+    with stage.rows("curve.jsonl", CurvePoint) as rows:
+        return Encoder.load(str(model), max_length=loop.config.retriever.max_length), rows.rows
+
+
+def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> Loop:
+    """Train the agent on its own correct trajectories; returns the loop with the new agent."""
+    from agentic_r.agent.agent import open_llm
+    from agentic_r.agent.finetune import finetune
+
+    correct = [t for t in trajectories if exact_match(t.answer, t.question.answers) == 1.0]
+    settings = loop.config.agent.train
+    stage = loop.run.stage(
+        name,
+        {**msgspec.to_builtins(settings), "seed": loop.config.seed},
+        {"trajectories": fingerprint(correct), "agent": loop.llm_key},
+    )
+    model = stage.folder / "model"
+    if not stage.done:
+        steps, skipped = finetune(
+            loop.config.agent,
+            correct,
+            seed=loop.config.seed,
+            folder=model,
+            dialect=loop.agent(_Nothing()).dialect,
+            on_step=stage.tick,
+        )
+        stage.finish(
+            {"trajectories": len(trajectories), "correct": len(correct), "steps": steps},
+            {"wrong answer": len(trajectories) - len(correct), "too long": skipped},
+        )
+    config = msgspec.structs.replace(loop.config.agent, model=str(model))
+    return loop.with_llm(open_llm(config), stage.digest("model/model.safetensors"))
+
+
+class _Nothing:
+    """A retriever that is never asked: the dialect alone is wanted."""
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Any]]:
+        """Find nothing."""
+        return [[] for _ in queries]
+
+
+def stage_seconds(folder: Path) -> Mapping[str, float]:
+    """Return the seconds of every finished stage of a run, in the order in which they ran."""
+    found = []
+    for path in folder.rglob("manifest.json"):
+        manifest = msgspec.json.decode(path.read_bytes())
+        if "stage" in manifest:
+            found.append((manifest["order"], manifest["stage"], float(manifest["seconds"])))
+    return {name: seconds for _, name, seconds in sorted(found)}

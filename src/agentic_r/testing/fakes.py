@@ -1,0 +1,93 @@
+"""A language model, a retriever and a judge that do what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from agentic_r.errors import LLMError
+from agentic_r.protocols import Completion, JudgeRequest, Sampling
+from agentic_r.types import Hit, Passage
+
+Script = Mapping[str, str] | Sequence[str] | Callable[[str], str]
+
+
+class ScriptedLLM:
+    """A model that writes what a script says, cut at the first stop string like a real one.
+
+    `script` is a function of the prompt; or a mapping from what a prompt ends with (spaces
+    aside) to the text, the longest that fits; or a list of texts, one a call. Where it holds
+    nothing for a prompt, LLMError is raised. `prompts` and `samplings` record the calls.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.prompts: list[str] = []
+        self.samplings: list[Sampling] = []
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+        """Return the script's text for this prompt."""
+        self.prompts.append(prompt)
+        self.samplings.append(sampling)
+        text = self._text(prompt)
+        ends = [text.find(stop) + len(stop) for stop in sampling.stop if stop in text]
+        return Completion(text[: min(ends)], "stop") if ends else Completion(text, "eos")
+
+    async def chat(self, system: str, user: str, sampling: Sampling) -> str:
+        """Return the script's text for this user message."""
+        return (await self.complete(user, sampling)).text
+
+    def _text(self, prompt: str) -> str:
+        if callable(self._script):
+            return self._script(prompt)
+        if isinstance(self._script, Mapping):
+            fitting = [end for end in self._script if prompt.rstrip().endswith(end.rstrip())]
+            if fitting:
+                return self._script[max(fitting, key=len)]
+        elif len(self.prompts) <= len(self._script):
+            return self._script[len(self.prompts) - 1]
+        raise LLMError(f"the script holds nothing for a prompt that ends {prompt[-60:]!r}")
+
+
+class TableRetriever:
+    """A retriever that looks its hits up: `table` maps each string to its passages, best first.
+
+    A string that is not in the table gets `default`. Scores fall from 1 by rank. `calls` records
+    the batches of strings.
+    """
+
+    def __init__(
+        self, table: Mapping[str, Sequence[Passage]], default: Sequence[Passage] = ()
+    ) -> None:
+        self._table = table
+        self._default = default
+        self.calls: list[list[str]] = []
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return the first `k` passages of each string's row."""
+        self.calls.append(list(queries))
+        rows = [self._table.get(query, self._default) for query in queries]
+        return [
+            [Hit(passage, 1 / (rank + 1)) for rank, passage in enumerate(row[:k])] for row in rows
+        ]
+
+
+class FixedJudge:
+    """A judge with fixed scores: `scores` maps a passage's text to 0-100, or is one number.
+
+    A passage that the mapping lacks gets `default`; None stands for a score that cannot be had.
+    `requests` records what was asked.
+    """
+
+    def __init__(
+        self, scores: Mapping[str, float | None] | float, default: float | None = 0.0
+    ) -> None:
+        self._scores = scores
+        self._default = default
+        self.requests: list[JudgeRequest] = []
+
+    async def relevance(self, request: JudgeRequest) -> list[float | None]:
+        """Return the fixed score of each passage of the request."""
+        self.requests.append(request)
+        if isinstance(self._scores, Mapping):
+            return [self._scores.get(text, self._default) for text in request.passages]
+        return [self._scores] * len(request.passages)

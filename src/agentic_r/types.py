@@ -1,0 +1,156 @@
+"""The nouns of agentic retrieval: frozen values that every layer reads and none changes.
+
+Every type is a `msgspec.Struct`, so a row on disk is the type itself: field order is column
+order, and a malformed row is refused with the path of the bad field. Nothing here imports
+torch, reads a file or knows an agent protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Stop = Literal["answered", "budget", "invalid", "length", "error"]
+"""Why a trajectory ended; `None` in a trajectory means that it can go on."""
+
+Status = Literal["search", "answer", "invalid", "length"]
+"""What one turn turned out to be when the dialect read it."""
+
+Why = Literal["measured", "not needed", "failed"]
+"""Whether a measurement was made; a failure carries its reason after a colon in `Utility.why`."""
+
+
+class Passage(msgspec.Struct, frozen=True):
+    """One retrievable unit of text."""
+
+    id: str
+    text: str
+    title: str = ""
+
+    @property
+    def contents(self) -> str:
+        """The text that encoders and BM25 read: title and text, one line each."""
+        return f"{self.title}\n{self.text}" if self.title else self.text
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One question and every answer that counts; the key is (dataset, id)."""
+
+    id: str
+    text: str
+    answers: tuple[str, ...]
+    dataset: str = ""
+    metadata: dict[str, Any] = {}
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies a question: upstream ids repeat between data sets."""
+        return (self.dataset, self.id)
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A passage as one search returned it."""
+
+    passage: Passage
+    score: float
+
+
+class Search(msgspec.Struct, frozen=True):
+    """One retrieval: the agent's query, the exact string the retriever was sent, the hits."""
+
+    query: str
+    sent: str
+    hits: tuple[Hit, ...] = ()
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What the agent wrote in one go and what it was shown in return.
+
+    `observation` is the rendered evidence; `None` means that the hits changed and the dialect
+    has to render them anew. `tokens` and `logprobs` are as sampled, kept where RL needs them.
+    """
+
+    text: str
+    status: Status
+    searches: tuple[Search, ...] = ()
+    answer: str | None = None
+    observation: str | None = None
+    tokens: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+class Trajectory(msgspec.Struct, frozen=True):
+    """The turns of one agent on one question so far; restarting from a prefix is a value."""
+
+    id: str
+    question: Question
+    turns: tuple[Turn, ...] = ()
+    stop: Stop | None = None
+    error: str = ""
+
+    @property
+    def searches(self) -> tuple[Search, ...]:
+        """All searches in order; search n of the trajectory is `searches[n]`, from 0."""
+        return tuple(search for turn in self.turns for search in turn.searches)
+
+    @property
+    def answer(self) -> str | None:
+        """The final answer, or None where the agent gave none."""
+        return self.turns[-1].answer if self.turns else None
+
+    def at_search(self, n: int, passage: Passage, id: str | None = None) -> Trajectory:
+        """Cut after search `n` and put `passage` alone in place of its evidence.
+
+        The result can be carried on by the rollout: this is how a passage's correctness is
+        measured (paper, section on global answer correctness). Raises IndexError where the
+        trajectory has no search `n`.
+        """
+        seen = 0
+        for index, turn in enumerate(self.turns):
+            if n < seen + len(turn.searches):
+                at = n - seen
+                cut = msgspec.structs.replace(turn.searches[at], hits=(Hit(passage, 1.0),))
+                last = msgspec.structs.replace(
+                    turn, searches=(*turn.searches[:at], cut), observation=None
+                )
+                return Trajectory(id or self.id, self.question, (*self.turns[:index], last))
+            seen += len(turn.searches)
+        raise IndexError(f"trajectory {self.id} has {seen} searches, so there is no search {n}")
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A passage considered for one search, `rank` counted from 0."""
+
+    trajectory_id: str
+    search: int
+    passage: Passage
+    rank: int
+
+
+class Utility(msgspec.Struct, frozen=True):
+    """A passage's worth for one search: relevance 0-100, correctness 0-1, None = not measured.
+
+    `why` says about correctness: "measured", "not needed", or "failed: REASON"; a relevance
+    that could not be read is "failed: REASON" too.
+    """
+
+    trajectory_id: str
+    search: int
+    sent: str
+    passage_id: str
+    rank: int
+    relevance: float | None
+    correctness: float | None
+    why: str
+
+
+class Example(msgspec.Struct, frozen=True):
+    """One retriever training example: the string sent, passage ids, optional graded targets."""
+
+    dataset: str
+    question_id: str
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+    targets: tuple[float, ...] | None = None

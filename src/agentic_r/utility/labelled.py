@@ -1,0 +1,104 @@
+"""What labelling leaves behind: one row per question, and the labels of a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from agentic_r.types import Example, Trajectory, Utility
+from agentic_r.utility.select import REASONS, UPSTREAM, Rule, select
+
+NO_TURNS = "no turns left"
+"""Why a search is not labelled: the agent had no call left to use what it would find."""
+
+
+class SubAnswer(msgspec.Struct, frozen=True):
+    """What one search ought to have found, None for "Not Sure"; kept for the report."""
+
+    trajectory_id: str
+    search: int
+    text: str | None
+
+
+class Labelled(msgspec.Struct, frozen=True):
+    """Everything measured for one question: the row that a labelling stage appends.
+
+    `derived` are the successful continuations whose later searches were labelled as well; their
+    ids end in "+sN", N being the search that they were continued from. `candidates` is what
+    exhaustive measuring would have continued, `continuations` what was continued. `no_turns`
+    counts searches that were left out because the agent had no call left after them.
+    """
+
+    dataset: str
+    question_id: str
+    utilities: tuple[Utility, ...] = ()
+    subanswers: tuple[SubAnswer, ...] = ()
+    derived: tuple[Trajectory, ...] = ()
+    searches: int = 0
+    continued_searches: int = 0
+    candidates: int = 0
+    continuations: int = 0
+    no_turns: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies the row: data set and question id; rows are stored in this order."""
+        return (self.dataset, self.question_id)
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """What labelling cost: counts over all questions.
+
+    `searches` were labelled, `continued` of them inside continuations; `kept` became examples.
+    `continuations` were run, `exhaustive` would have been without laziness.
+    """
+
+    searches: int = 0
+    continued: int = 0
+    kept: int = 0
+    continuations: int = 0
+    exhaustive: int = 0
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """The labels of many questions: examples to train on, and why other searches gave none."""
+
+    rows: tuple[Labelled, ...]
+    examples: tuple[Example, ...]
+    report: dict[str, int]
+    costs: Costs
+
+    @property
+    def utilities(self) -> tuple[Utility, ...]:
+        """All utilities in the order dataset, question, trajectory, search, candidate rank."""
+        return tuple(utility for row in self.rows for utility in row.utilities)
+
+
+def collect(rows: Iterable[Labelled], *, rule: Rule = UPSTREAM, seed: int = 0) -> Labels:
+    """Select examples from finished rows, whatever order they were finished in.
+
+    Pure: the same rows, rule and seed give the same labels. `report` counts the searches that
+    gave no example, by reason.
+    """
+    ordered = tuple(sorted(rows, key=lambda row: row.key))
+    examples: list[Example] = []
+    dropped = dict.fromkeys((*REASONS, NO_TURNS), 0)
+    for row in ordered:
+        chosen, reasons = select(row.dataset, row.question_id, row.utilities, rule=rule, seed=seed)
+        examples += chosen
+        for reason, count in reasons.items():
+            dropped[reason] += count
+        dropped[NO_TURNS] += row.no_turns
+    report = {reason: count for reason, count in dropped.items() if count}
+    return Labels(ordered, tuple(examples), report, _costs(ordered, len(examples)))
+
+
+def _costs(rows: Sequence[Labelled], kept: int) -> Costs:
+    return Costs(
+        searches=sum(row.searches for row in rows),
+        continued=sum(row.continued_searches for row in rows),
+        kept=kept,
+        continuations=sum(row.continuations for row in rows),
+        exhaustive=sum(row.candidates for row in rows),
+    )

@@ -1,0 +1,60 @@
+"""A random tiny Qwen2 with a byte-level tokenizer, made once for the tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TAGS = ("<think>", "</think>", "<search>", "</search>", "<answer>", "</answer>")
+
+
+def make_model(folder: Path, *, vocabulary: int = 300, width: int = 32, layers: int = 2) -> Path:
+    """Write a random Qwen2 whose protocol tags are single tokens."""
+    import torch
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(TAGS),
+        special_tokens=["<|pad|>", "<|end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    words = [f"the {a}{b} of {b}{a} was near {a}o{b}" for a in "bcdfgklmnprst" for b in "aeiouy"]
+    tokenizer.train_from_iterator(words, trainer)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>"
+    )
+    torch.manual_seed(3)
+    config = Qwen2Config(
+        vocab_size=len(fast),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    model = Qwen2ForCausalLM(config)
+    # Louder embeddings make the tags likelier, so that the babble holds whole searches.
+    with torch.no_grad():
+        for tag, factor in (("<search>", 3.0), ("</search>", 2.0)):
+            model.get_input_embeddings().weight[fast.convert_tokens_to_ids(tag)] *= factor
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("tiny"))

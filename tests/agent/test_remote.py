@@ -1,0 +1,261 @@
+"""RemoteLLM against real server processes with real bad habits, and against odd replies."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agentic_r.agent.dialects import SearchR1
+from agentic_r.agent.local import LocalLLM
+from agentic_r.agent.remote import RemoteLLM, made_good
+from agentic_r.agent.rollout import run_rollout
+from agentic_r.errors import ConfigError, LLMError
+from agentic_r.protocols import LLM, Completion, Sampling
+from agentic_r.testing import TableRetriever
+from agentic_r.testing.server import serving
+from agentic_r.types import Passage, Question, Trajectory
+
+PROMPTS = [f"the bao of dio {n} was near" for n in range(5)]
+FLAGS = {
+    "keeps": (),
+    "trims": ("--trim-stop",),
+    "ignores": ("--ignore-stop",),
+}
+
+
+@pytest.fixture(scope="module")
+def local(model_folder: Path) -> LocalLLM:
+    return LocalLLM(model_folder, device="cpu")
+
+
+@pytest.fixture(scope="module", params=sorted(FLAGS))
+def server(request: pytest.FixtureRequest, model_folder: Path) -> Iterator[tuple[str, str]]:
+    with serving(model_folder, *FLAGS[request.param]) as url:
+        yield request.param, url
+
+
+async def ask(llm: RemoteLLM, prompts: list[str], sampling: Sampling) -> list[Completion]:
+    try:
+        jobs = (llm.complete(prompt, sampling) for prompt in prompts)
+        return list(await asyncio.gather(*jobs))
+    finally:
+        await llm.aclose()
+
+
+def test_every_habit_is_found_out_and_made_good(
+    server: tuple[str, str], local: LocalLLM, model_folder: Path
+) -> None:
+    habit, url = server
+    free = local.generate(PROMPTS, Sampling(max_tokens=20))
+    stop = free[0].text[5:8]
+    sampling = Sampling(max_tokens=20, stop=(stop,))
+    llm = RemoteLLM(url, concurrency=3)
+    remote = asyncio.run(ask(llm, PROMPTS, sampling))
+    assert llm.model == model_folder.name
+    assert llm.manners is not None
+    assert llm.manners.habit == habit
+    assert llm.manners.include == (habit != "trims")
+    for got, expected in zip(remote, local.generate(PROMPTS, sampling), strict=True):
+        if habit != "trims":
+            assert (got.text, got.finish) == (expected.text, expected.finish)
+        else:  # no tag is open in this babble, so nothing can say what was trimmed
+            assert got.text in (expected.text, expected.text.removesuffix(stop))
+    # The same object works on another event loop.
+    assert len(asyncio.run(ask(llm, PROMPTS[:1], sampling))) == 1
+
+
+def test_a_rollout_over_the_server_is_the_local_one(
+    server: tuple[str, str], model_folder: Path
+) -> None:
+    starts = [
+        Trajectory(str(n), Question(str(n), f"the {n} of bao {n * n} near dio", ("x",)))
+        for n in range(12)
+    ]
+    retriever = TableRetriever({}, default=[Passage("a", "bao near dio", "fau")])
+
+    def carry(llm: LLM) -> list[Trajectory]:
+        return run_rollout(
+            llm,
+            retriever,
+            starts,
+            SearchR1("{question}\n"),
+            k=1,
+            form="query",
+            turns=3,
+            sampling=Sampling(max_tokens=40),
+        )
+
+    # Where an answer is open and a search is closed, a server that trims cannot be understood.
+    pairs = [
+        (a, b)
+        for a, b in zip(
+            carry(LocalLLM(model_folder, device="cpu")), carry(RemoteLLM(server[1])), strict=True
+        )
+        if not any("<answer>" in turn.text for turn in a.turns)
+    ]
+    local, remote = [a for a, _ in pairs], [b for _, b in pairs]
+    assert sum(len(end.searches) for end in local) > 3
+    assert [[t.status for t in end.turns] for end in remote] == [
+        [t.status for t in end.turns] for end in local
+    ]
+    assert [end.searches for end in remote] == [end.searches for end in local]
+    assert [end.answer for end in remote] == [end.answer for end in local]
+
+
+def test_failures_then_success(model_folder: Path) -> None:
+    with serving(model_folder, "--fail-first", "3") as url:
+        llm = RemoteLLM(url, pause=0.01)
+        [done] = asyncio.run(ask(llm, PROMPTS[:1], Sampling(max_tokens=3)))
+        assert done.text
+        assert asyncio.run(_chat(llm)) == "60 0"
+        weary = RemoteLLM(url, retries=0)
+        with pytest.raises(LLMError, match=r"answer 400: .*got a prompt of"):
+            asyncio.run(ask(weary, ["the " * 3000], Sampling(max_tokens=3)))
+
+
+async def _chat(llm: RemoteLLM) -> str:
+    user = "Search query: zzz\nPassage [1]: Ada did\nPassage [2]: no\nReference answer: Ada\n"
+    try:
+        return await llm.chat("You grade.", user, Sampling(max_tokens=10))
+    finally:
+        await llm.aclose()
+
+
+def test_a_server_that_is_down_is_named_with_what_to_check() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    llm = RemoteLLM(f"http://127.0.0.1:{port}", retries=1, pause=0.01)
+    began = time.monotonic()
+    with pytest.raises(LLMError) as caught:
+        asyncio.run(ask(llm, PROMPTS, Sampling(max_tokens=3)))
+    message = str(caught.value)
+    assert f"127.0.0.1:{port}/v1" in message
+    assert "no connection" in message
+    assert "in each of 2 tries" in message
+    assert "check that the server runs" in message
+    assert time.monotonic() - began < 10
+
+
+def test_a_server_that_never_answers_runs_out_of_time() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
+        llm = RemoteLLM(url, "m", retries=0, timeout=0.2)
+        with pytest.raises(LLMError, match=r"no answer within 0\.2 s"):
+            asyncio.run(ask(llm, PROMPTS[:1], Sampling(max_tokens=3)))
+
+
+def replying(llm: RemoteLLM, handler: Any) -> RemoteLLM:
+    """Answer from a function in place of the network."""
+    open_client = llm.connection._open
+
+    def opened() -> httpx.AsyncClient:
+        open_client()
+        client = httpx.AsyncClient(transport=httpx.MockTransport(handler))
+        llm.connection._client = client
+        return client
+
+    llm.connection._open = opened  # type: ignore[method-assign]
+    return llm
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (httpx.Response(200, text="<html>"), "expected JSON"),
+        (httpx.Response(200, json={"choices": []}), "without choices"),
+        (httpx.Response(200, json={"choices": [{"no": "text"}]}), "without text"),
+        (httpx.Response(404, json={"error": {"message": "no such\nmodel"}}), "404: no such model"),
+        (httpx.Response(401, json={"detail": "key"}), "401: key"),
+    ],
+)
+def test_nonsense_is_one_clear_line(reply: httpx.Response, message: str) -> None:
+    llm = replying(RemoteLLM("http://127.0.0.1:1", "m"), lambda request: reply)
+    with pytest.raises(LLMError, match=message) as caught:
+        asyncio.run(llm.complete("a", Sampling(max_tokens=3)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_retry_waits_longer_each_time_and_as_long_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("agentic_r.agent.connection.asyncio.sleep", sleep)
+    replies = iter(
+        [
+            httpx.Response(500),
+            httpx.Response(429, headers={"Retry-After": "7"}),
+            httpx.Response(502),
+            httpx.Response(200, json={"data": [{"id": "first"}, {"id": "second"}]}),
+            httpx.Response(200, json={"choices": [{"message": {"content": "hello"}}]}),
+        ]
+    )
+    llm = replying(RemoteLLM("http://127.0.0.1:1", pause=1.0), lambda request: next(replies))
+    assert asyncio.run(llm.chat("s", "u", Sampling())) == "hello"
+    assert llm.model == "first"
+    assert 0.5 <= waits[0] <= 1.0
+    assert waits[1] == 7.0
+    assert 2.0 <= waits[2] <= 4.0
+
+
+def test_the_key_comes_from_the_environment_and_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="AR_TEST_KEY is not set"):
+        RemoteLLM("http://127.0.0.1:1", api_key_env="AR_TEST_KEY")
+    monkeypatch.setenv("AR_TEST_KEY", "secret")
+    llm = RemoteLLM("http://127.0.0.1:1", api_key_env="AR_TEST_KEY")
+    assert llm.connection._headers == {"Authorization": "Bearer secret"}
+
+
+def test_addresses() -> None:
+    assert RemoteLLM("http://host:1/").url == "http://host:1/v1"
+    assert RemoteLLM("https://host/v1/").url == "https://host/v1"
+    with pytest.raises(ConfigError, match="expected http://HOST:PORT/v1"):
+        RemoteLLM("host:1")
+
+
+STOP = ("</search>", "</answer>")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "named", "habit", "expected", "finish"),
+    [
+        ("<search> a </search>", "stop", None, "keeps", "<search> a </search>", "stop"),
+        ("<search> a </search> on </answer>", "length", None, "ignores", None, "stop"),
+        ("<search> a ", "stop", None, "trims", "<search> a </search>", "stop"),
+        ("<search> a ", "stop", None, "unknown", "<search> a </search>", "stop"),
+        ("<search> a ", "stop", None, "keeps", "<search> a ", "eos"),
+        ("<search> a ", "stop", None, "ignores", "<search> a ", "eos"),
+        ("<search> a ", "length", None, "trims", "<search> a ", "length"),
+        ("<think> x <answer> a ", "stop", None, "trims", "<think> x <answer> a </answer>", "stop"),
+        (
+            "<answer> not <search> a",
+            "stop",
+            None,
+            "trims",
+            "<answer> not <search> a</search>",
+            "stop",
+        ),
+        ("nothing open", "stop", None, "trims", "nothing open", "eos"),
+        ("nothing open ", "stop", "</answer>", "keeps", "nothing open </answer>", "stop"),
+        ("<search> a ", "stop", 151643, "keeps", "<search> a ", "eos"),
+    ],
+)
+def test_made_good(
+    text: str, reason: str, named: object, habit: Any, expected: str | None, finish: str
+) -> None:
+    choice = {"text": text, "finish_reason": reason, "stop_reason": named}
+    done = made_good(choice, STOP, habit)
+    assert (done.text, done.finish) == (expected or "<search> a </search>", finish)

@@ -1,0 +1,224 @@
+"""The one rollout: ends, budgets, evidence, errors, and restarting from any prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agentic_r.agent.dialects import SearchR1
+from agentic_r.agent.local import LocalLLM
+from agentic_r.agent.rollout import run_rollout
+from agentic_r.errors import ConfigError, DataError, LLMError
+from agentic_r.protocols import Completion, Sampling
+from agentic_r.testing import ScriptedLLM, TableRetriever
+from agentic_r.types import Hit, Passage, Question, Stop, Trajectory
+
+A, B, C = (Passage(name, f"text of {name}", name.upper()) for name in "abc")
+TABLE = TableRetriever({"one": [A, B], "two": [B, C]}, default=[C])
+SPOKEN = SearchR1("Question: {question}\n")
+
+
+def start(text: str = "Who?", name: str = "t") -> Trajectory:
+    return Trajectory(name, Question(name, text, ("x",), "set"))
+
+
+def roll(
+    llm: object,
+    starts: Sequence[Trajectory],
+    retriever: object = TABLE,
+    *,
+    turns: int = 4,
+    form: str = "query",
+    temperature: float = 0.0,
+) -> list[Trajectory]:
+    return run_rollout(
+        llm,  # type: ignore[arg-type]
+        retriever,  # type: ignore[arg-type]
+        starts,
+        SPOKEN,
+        k=2,
+        form=form,
+        turns=turns,
+        sampling=Sampling(max_tokens=40, temperature=temperature, seed=3),
+    )
+
+
+def test_search_read_answer() -> None:
+    llm = ScriptedLLM(["<search> one </search> gone", "<answer> x </answer> gone"])
+    [end] = roll(llm, [start()])
+    assert (end.stop, end.answer, len(end.turns)) == ("answered", "x", 2)
+    [search] = end.searches
+    assert (search.query, search.sent) == ("one", "one")
+    assert [hit.passage for hit in search.hits] == [A, B]
+    assert end.turns[0].text == "<search> one </search>"
+    assert llm.prompts[1] == (
+        "Question: Who?\n<search> one </search>\n\n<information>\n"
+        'Doc 1(Title: "A") text of a\nDoc 2(Title: "B") text of b\n\n</information>\n\n'
+    )
+    assert llm.samplings[0].stop == ("</search>", "</answer>")
+
+
+def test_the_retriever_is_sent_the_form() -> None:
+    retriever = TableRetriever({"Who? [SEP] one": [B]})
+    llm = ScriptedLLM(["<search> one </search>", "<answer> x </answer>"])
+    [end] = roll(llm, [start()], retriever, form="question+query")
+    assert end.searches[0].sent == "Who? [SEP] one"
+    assert retriever.calls == [["Who? [SEP] one"]]
+
+
+@pytest.mark.parametrize(
+    ("script", "stop", "calls", "searches"),
+    [
+        (["<search> one </search>"] * 9, "budget", 3, 3),
+        (["<search> one </search>", "no idea"], "invalid", 2, 1),
+        (["<answer> x </answer>"], "answered", 1, 0),
+        ([], "error", 1, 0),
+        (["<search> one </search>"], "error", 2, 1),
+    ],
+)
+def test_ends(script: list[str], stop: Stop, calls: int, searches: int) -> None:
+    llm = ScriptedLLM(script)
+    [end] = roll(llm, [start()], turns=3)
+    assert (end.stop, len(llm.prompts), len(end.searches)) == (stop, calls, searches)
+    assert bool(end.error) == (stop == "error")
+    assert all(turn.observation for turn in end.turns if turn.searches)
+
+
+def test_running_out_of_tokens_has_its_own_name() -> None:
+    class Endless:
+        async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+            return Completion("<search> and and and", "length")
+
+    assert roll(Endless(), [start()])[0].stop == "length"
+
+
+def test_turns_of_the_start_count() -> None:
+    llm = ScriptedLLM(lambda prompt: "<search> one </search>")
+    [whole] = roll(llm, [start()], turns=4)
+    cut = whole.at_search(1, C)
+    [end] = roll(llm, [cut], turns=4)
+    assert len(end.turns) == 4
+    assert end.searches[1].hits == (Hit(C, 1.0),)
+    assert "text of c" in (end.turns[1].observation or "")
+    assert "text of a" not in (end.turns[1].observation or "")
+    [none_left] = roll(llm, [cut], turns=2)
+    assert (none_left.stop, len(none_left.turns)) == ("budget", 2)
+    assert none_left.turns[1].observation is not None
+
+
+def test_a_start_that_has_ended_is_returned_as_it_is() -> None:
+    llm = ScriptedLLM(["<answer> x </answer>"])
+    [end] = roll(llm, [start()])
+    reopened = msgspec.structs.replace(end, stop=None)
+    assert roll(llm, [end, reopened]) == [end, end]
+    assert len(llm.prompts) == 1
+
+
+def test_searches_of_one_moment_are_one_call_without_repeats() -> None:
+    retriever = TableRetriever({"one": [A], "two": [B]})
+
+    def script(prompt: str) -> str:
+        if "<information>" in prompt:
+            return "<answer> x </answer>"
+        return f"<search> {'one' if 'even' in prompt else 'two'} </search>"
+
+    starts = [start("odd" if n % 2 else "even", str(n)) for n in range(6)]
+    ends = roll(ScriptedLLM(script), starts, retriever)
+    assert retriever.calls == [["one", "two"]]
+    assert [end.id for end in ends] == [str(n) for n in range(6)]
+    assert [end.searches[0].hits[0].passage for end in ends] == [A, B] * 3
+
+
+def test_an_error_of_the_retriever_is_raised_and_not_recorded() -> None:
+    class Broken:
+        def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+            raise DataError("index gone")
+
+    with pytest.raises(DataError, match="index gone"):
+        roll(ScriptedLLM(lambda p: "<search> a </search>"), [start(), start()], Broken())
+
+
+def test_one_failed_call_ends_one_trajectory() -> None:
+    class Sometimes:
+        async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+            if "bad" in prompt:
+                raise LLMError("gone away")
+            return Completion("<answer> x </answer>", "stop")
+
+    good, bad = roll(Sometimes(), [start("good"), start("bad")])
+    assert (good.stop, bad.stop, bad.error) == ("answered", "error", "gone away")
+
+
+def test_a_slow_trajectory_holds_up_no_other() -> None:
+    order: list[str] = []
+
+    class Slow:
+        async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+            if "slow" in prompt:
+                await asyncio.sleep(0.2)
+            order.append("slow" if "slow" in prompt else "fast")
+            done = "<information>" in prompt
+            return Completion("<answer> x </answer>" if done else "<search> a </search>", "stop")
+
+    roll(Slow(), [start("slow"), start("fast")])
+    assert order == ["fast", "fast", "slow", "slow"]
+
+
+def test_each_turn_of_each_trajectory_is_sampled_with_its_own_seed() -> None:
+    llm = ScriptedLLM(lambda prompt: "<search> a </search>")
+    roll(llm, [start(name="a"), start(name="b")], turns=3, temperature=1.0)
+    seeds = [sampling.seed for sampling in llm.samplings]
+    assert len(set(seeds)) == 6
+    again = ScriptedLLM(lambda prompt: "<search> a </search>")
+    roll(again, [start(name="b")], turns=3, temperature=1.0)
+    assert {sampling.seed for sampling in again.samplings} < set(seeds)
+
+
+def test_nonsense_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"agent\.turns: got 0"):
+        roll(ScriptedLLM([]), [start()], turns=0)
+
+
+class Letters(SearchR1):
+    """A protocol that a random model can speak: a turn ends at a letter, the last with answer."""
+
+    stop = ("a", "e", "o")
+
+    def read(self, text: str, finish: str) -> tuple[str, str | None]:
+        """Search with what was written unless it ends with o."""
+        if finish == "length":
+            return "length", None
+        return ("answer" if text.endswith("o") else "search"), text[-12:].strip()
+
+
+def test_restarting_from_any_prefix_gives_the_same_end(model_folder: Path) -> None:
+    passages = [Passage(str(n), f"near {n} the bao of dio", "fau") for n in range(40)]
+
+    class Hashed:
+        def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+            rows = [random.Random(query).sample(passages, k) for query in queries]
+            return [[Hit(passage, 1.0) for passage in row] for row in rows]
+
+    llm = LocalLLM(model_folder, batch=5, device="cpu")
+    spoken = Letters("{question}\n")
+    starts = [start(f"the {n} of bao near {n * n}", str(n)) for n in range(12)]
+
+    def carry(some: list[Trajectory]) -> list[Trajectory]:
+        return run_rollout(
+            llm, Hashed(), some, spoken, k=2, form="query", turns=5, sampling=Sampling(30)
+        )
+
+    ends = carry(starts)
+    prefixes = [
+        (Trajectory(end.id, end.question, end.turns[:n]), end)
+        for end in ends
+        for n in range(1, len(end.turns) + 1)
+    ]
+    assert sum(len(end.turns) for end in ends) > 2 * len(ends)
+    llm.forget()
+    assert carry([prefix for prefix, _ in prefixes]) == [end for _, end in prefixes]

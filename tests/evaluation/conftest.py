@@ -1,0 +1,179 @@
+"""A made-up run, complete enough to fill every part of the report."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from agentic_r.evaluation.benchmark import Row
+from agentic_r.evaluation.cases import (
+    Case,
+    LabelledPassage,
+    LabelledSearch,
+    ShownHit,
+    ShownSearch,
+    Side,
+)
+from agentic_r.evaluation.compare import Compared
+from agentic_r.evaluation.report import (
+    Curve,
+    Gain,
+    Labelling,
+    Point,
+    Report,
+    Setup,
+    StageTime,
+)
+
+BEFORE = "untouched question+query, k=2"
+AFTER = "iteration 2, k=2"
+
+
+def made_row(name: str, k: int, em: float, seconds: float = 31.4) -> Row:
+    """A row whose parts follow from its EM."""
+    return Row(
+        name=name,
+        k=k,
+        em=em,
+        f1=min(1.0, em + 0.021),
+        hit_at_3=min(1.0, em + 0.16),
+        searches=2.07,
+        seconds=seconds,
+        n=440,
+        em_seen=min(1.0, em + 0.02),
+        em_unseen=em - 0.04,
+        em_by_hops={"1": min(1.0, em + 0.15), "2": em, "3": em - 0.14},
+        n_seen=293,
+        n_unseen=147,
+        n_by_hops={"1": 150, "2": 170, "3": 120},
+        asked=902,
+    )
+
+
+def made_curve(iteration: int) -> Curve:
+    """A falling, noisy loss."""
+    generator = random.Random(f"curve:{iteration}")
+    points = [
+        Point(step, 2.4 / (1 + step / 30) + 0.25 * generator.random(), step / 60, 4e-5, step * 0.7)
+        for step in range(1, 121)
+    ]
+    return Curve(iteration=iteration, examples=960 + 40 * iteration, points=points)
+
+
+def made_case(text: str = "Maro Veltan (born 1961) is a film director from Ostrel.") -> Case:
+    """One training question that became right, with labels."""
+    wrong = ShownHit("Maro Veltan", "Maro Veltan is a novelist. He was born in Quillon.", False)
+    right = ShownHit("Maro Veltan (director)", text, True)
+    return Case(
+        question="In which city was the director of The Glass Harbour born?",
+        answers=["Ostrel"],
+        split="training",
+        why="became right after training",
+        before=Side(
+            "untouched",
+            "Quillon",
+            False,
+            "answered",
+            [
+                ShownSearch("director of The Glass Harbour", [right, wrong]),
+                ShownSearch("where was Maro Veltan born", [wrong]),
+            ],
+        ),
+        after=Side(
+            "iteration 1",
+            "Ostrel",
+            True,
+            "answered",
+            [ShownSearch("where was Maro Veltan born", [right])],
+        ),
+        labels=[
+            LabelledSearch(
+                "where was Maro Veltan born",
+                "In which city was the director of The Glass Harbour born? [SEP] where was Maro "
+                "Veltan born",
+                [
+                    LabelledPassage(
+                        right.title, text, 6, 92.0, 1.0, "positive", "Judged 92 of 100; right."
+                    ),
+                    LabelledPassage(
+                        wrong.title, wrong.text, 0, 34.0, None, "hard negative", "Judged 34."
+                    ),
+                    LabelledPassage("Ostrel", "A city.", 3, None, None, "not used", "Unread."),
+                ],
+                "Used for training: 1 of 20 candidates as positives, 15 as hard negatives.",
+                search=1,
+            )
+        ],
+    )
+
+
+def made_report() -> Report:
+    """A report with every field filled."""
+    rows = [
+        made_row("BM25, k=2", 2, 0.332, 12.1),
+        *(
+            made_row(f"untouched {form}, k={k}", k, em)
+            for form, values in (
+                ("query", (0.291, 0.345, 0.318)),
+                ("question+query", (0.352, 0.412, 0.377)),
+            )
+            for k, em in zip((1, 2, 3), values, strict=True)
+        ),
+        made_row("iteration 1, k=2", 2, 0.548),
+        made_row(AFTER, 2, 0.586),
+        made_row("oracle, k=2", 2, 0.731),
+    ]
+    compared = [
+        Compared("BM25, k=2", BEFORE, "em", -0.080, -0.127, -0.034, 440, 118),
+        Compared("iteration 1, k=2", BEFORE, "em", 0.136, 0.089, 0.182, 440, 118),
+        Compared(AFTER, BEFORE, "em", 0.174, 0.129, 0.221, 440, 118),
+        Compared("oracle, k=2", BEFORE, "em", 0.319, 0.270, 0.366, 440, 118),
+    ]
+    stages = [StageTime("world", 1.2), StageTime("index", 14.8), StageTime("dev", 38.0)]
+    for iteration in (1, 2):
+        stages += [
+            StageTime("rollouts", 71.3, iteration),
+            StageTime("labels", 148.2 / iteration, iteration),
+            StageTime("retriever", 96.1, iteration),
+            StageTime("index", 14.9, iteration),
+        ]
+    stages.append(StageTime("evaluation", 139.4))
+    return Report(
+        name="quickstart",
+        seed=0,
+        setup=Setup(
+            agent="tiny, 2.1 M parameters",
+            retriever="all-MiniLM-L6-v2",
+            judge="offline rule",
+            corpus="a generated world of invented people, companies, cities and films",
+            passages=1612,
+            train=700,
+            dev=120,
+            test=440,
+            roots=118,
+            k=2,
+            input="question+query",
+        ),
+        rows=rows,
+        gain=Gain(0.174, 0.129, 0.221, AFTER, BEFORE),
+        comparisons=compared,
+        labelling=[Labelling(1391, 604, 2213, 27820), Labelling(1502, 811, 2598, 30040)],
+        drops=[
+            {"no relevant candidate": 512, "no correct candidate": 270, "too few negatives": 5},
+            {"no relevant candidate": 430, "no correct candidate": 261},
+        ],
+        curves=[made_curve(1), made_curve(2)],
+        stages=stages,
+        cases=[made_case()],
+        gap_closed=0.545,
+        settings={"seed": "0", "retriever.base": "all-MiniLM-L6-v2", "retriever.k": "2"},
+        machine="2 CPU cores",
+        limits=["The world is invented: real text is harder in other ways."],
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    """A fresh made-up report."""
+    return made_report()

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import msgspec
+
+from agentic_r.types import Utility
+from agentic_r.utility.labelled import NO_TURNS, Costs, Labelled, collect
+from agentic_r.utility.select import NO_RELEVANT, UpstreamRule
+
+
+def row(name: str, top: float) -> Labelled:
+    utilities = tuple(
+        Utility("t", 0, "sent", f"p{rank}", rank, relevance, 1.0 if rank == 0 else None, "measured")
+        for rank, relevance in enumerate((top, 10.0, 20.0))
+    )
+    return Labelled("d", name, utilities, (), (), 1, 0, 3, 1, 2)
+
+
+def test_rows_become_labels_whatever_order_they_were_finished_in() -> None:
+    rows = [row("b", 90.0), row("a", 30.0)]
+    labels = collect(rows, rule=UpstreamRule(negatives=2))
+    assert [each.question_id for each in labels.rows] == ["a", "b"]
+    assert [each.positives for each in labels.examples] == [("p0",)]
+    assert labels.report == {NO_RELEVANT: 1, NO_TURNS: 4}
+    assert labels.costs == Costs(searches=2, continued=0, kept=1, continuations=2, exhaustive=6)
+    assert collect(rows[::-1], rule=UpstreamRule(negatives=2)) == labels
+
+
+def test_a_row_keeps_everything_on_disk() -> None:
+    before = row("a", 90.0)
+    assert msgspec.json.decode(msgspec.json.encode(before), type=Labelled) == before

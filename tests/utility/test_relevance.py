@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from agentic_r.errors import LLMError
+from agentic_r.protocols import JudgeRequest
+from agentic_r.types import Candidate, Passage, Question, Search, Trajectory, Turn
+from agentic_r.utility.relevance import grade, graded
+
+
+class Judge:
+    """Scores by the length of the list, and remembers what it was told."""
+
+    def __init__(self, scores: Sequence[float | None] = (50.0,), fails: str = "") -> None:
+        self.scores = list(scores)
+        self.fails = fails
+        self.requests: list[JudgeRequest] = []
+        self.closed = 0
+
+    async def relevance(self, request: JudgeRequest) -> list[float | None]:
+        self.requests.append(request)
+        if self.fails and self.fails in request.query:
+            raise LLMError("refused")
+        return self.scores
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Sub:
+    """One sub-answer per search: the query in capitals."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def subanswers(self, trajectory: Trajectory) -> list[str | None]:
+        self.asked.append(trajectory.id)
+        if trajectory.id == "bad":
+            raise LLMError("nonsense")
+        return [search.query.upper() for search in trajectory.searches]
+
+
+def places(name: str, *queries: str) -> list[tuple[Trajectory, int]]:
+    turns = tuple(
+        Turn(f"<search>{query}</search>", "search", (Search(query, query),), observation="shown")
+        for query in queries
+    )
+    question = Question("q", "Who?", ("x",), metadata={"hops": ["secret"]})
+    trajectory = Trajectory(name, question, turns)
+    return [(trajectory, number) for number in range(len(queries))]
+
+
+def found(where: Sequence[tuple[Trajectory, int]]) -> list[list[Candidate]]:
+    return [[Candidate(each.id, n, Passage("gold-7", "text", "Title"), 0)] for each, n in where]
+
+
+def test_the_judge_is_told_texts_and_the_sub_answer_and_nothing_else() -> None:
+    judge, sub, where = Judge(), Sub(), places("t", "a", "b")
+    results = asyncio.run(grade(where, found(where), judge, sub))
+    assert [each.subanswer for each in results] == ["A", "B"]
+    assert sub.asked == ["t"]
+    assert judge.requests[1] == JudgeRequest(
+        "Who?", ("x",), "b", "B", "<search>a</search>shown<search>b</search>shown", ("Title\ntext",)
+    )
+
+
+def test_one_failure_costs_one_search_and_a_bad_trajectory_its_own() -> None:
+    where = [*places("t", "a", "b"), *places("bad", "c")]
+    results = asyncio.run(grade(where, found(where), Judge(fails="b"), Sub()))
+    assert [each.relevance for each in results] == [(50.0,), (None,), (None,)]
+    assert [each.error for each in results] == ["", "refused", "nonsense"]
+
+
+def test_only_failures_mean_that_the_server_is_down() -> None:
+    few, many = places("t", *["b"] * 7), places("t", *["b"] * 8)
+    assert len(asyncio.run(grade(few, found(few), Judge(fails="b"), Sub()))) == 7
+    with pytest.raises(LLMError, match="refused"):
+        asyncio.run(grade(many, found(many), Judge(fails="b"), Sub()))
+
+
+def test_a_judge_that_miscounts_is_a_bug_and_connections_are_closed() -> None:
+    judge, where = Judge(scores=(1.0, 2.0)), places("t", "a")
+    with pytest.raises(ValueError, match="got 2 scores, expected 1"):
+        graded(where, found(where), judge, Sub())
+    assert judge.closed == 1
