@@ -22,8 +22,7 @@ quickstart: .venv/ready
 test: lint types fast short
 
 test-all: lint types
-	$(BIN)/python -m pytest -m ""
-	$(MAKE) short
+	$(BIN)/python -m pytest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -33,10 +32,10 @@ types: .venv/ready
 	$(BIN)/mypy
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -m "not slow and not server and not browser and not gpu"
+	$(BIN)/python -m pytest -m "not short and not slow and not server and not browser and not gpu"
 
 short: .venv/ready
-	$(BIN)/python -m pytest -m "short" tests/test_quickstart.py
+	$(BIN)/python -m pytest -s -m short tests/test_quickstart.py
 
 tiny-agent: .venv/ready
 	$(BIN)/python -m agentic_r.agent.tiny --out build/tiny-agent
@@ -48,6 +47,10 @@ tiny-agent: .venv/ready
 		|| { echo "agentic-r needs Python 3.11 or later, got $$($(PYTHON) --version 2>&1)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv \
 		$$($(PYTHON) -c 'import torch' 2>/dev/null && echo --system-site-packages) .venv
+	@# --system-site-packages does not reach a virtual environment's own packages; a .pth file does.
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PYTHON) -c \
+		'import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])' 2>/dev/null > \
+		$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth || true
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet $(TORCH)
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	$(BIN)/python -m pip install --quiet -c .venv/constraints.txt -e '.[dev]'

@@ -15,6 +15,7 @@ import pytest
 import agentic_r.stage
 from agentic_r.config import Config, LoopConfig, RetrieverConfig
 from agentic_r.errors import RunError
+from agentic_r.manifest import read
 from agentic_r.stage import Run, status
 
 SOURCE = str(Path(agentic_r.stage.__file__).parents[1])
@@ -74,7 +75,8 @@ def test_a_stage_runs_once(tmp_path: Path) -> None:
 def test_an_unfinished_stage_carries_on(tmp_path: Path) -> None:
     with Run.open(tmp_path / "run", Config()) as run:
         stage = run.stage("it-0/labels", {"k": 2}, {"rollouts": "abc"})
-        stage.rows("rows.jsonl", Row).extend([Row(0), Row(1)])
+        with stage.rows("rows.jsonl", Row) as rows:
+            rows.extend([Row(0), Row(1)])
         with pytest.raises(RunError, match="has not finished"):
             _ = stage.manifest
     with (tmp_path / "run" / "it-0" / "labels" / "rows.jsonl").open("ab") as file:
@@ -99,9 +101,9 @@ def test_seconds_add_up_over_restarts(tmp_path: Path, monkeypatch: pytest.Monkey
     clock = [100.0]
     monkeypatch.setattr(agentic_r.stage.time, "monotonic", lambda: clock[0])
     with Run.open(tmp_path / "run", Config()) as run:
-        rows = run.stage("labels", {}).rows("rows.jsonl", Row)
-        clock[0] += 7
-        rows.extend([Row(0)])
+        with run.stage("labels", {}).rows("rows.jsonl", Row) as rows:
+            clock[0] += 7
+            rows.extend([Row(0)])
         clock[0] += 1  # forgotten by the kill: less than a tick
     clock[0] += 1000
     with Run.open(tmp_path / "run", Config()) as run:
@@ -111,9 +113,15 @@ def test_seconds_add_up_over_restarts(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "run" / "labels" / "seconds.json").exists()
 
 
+def test_settings_may_change_while_nothing_was_done_with_them(tmp_path: Path) -> None:
+    for k in (2, 3):
+        with Run.open(tmp_path / "run", with_k(k)) as run:
+            assert read(run.folder / "config.json", dict[str, Any])["retriever"]["k"] == k
+
+
 def test_changed_settings_are_refused_with_both_values(tmp_path: Path) -> None:
-    with Run.open(tmp_path / "run", with_k(2)):
-        pass
+    with Run.open(tmp_path / "run", with_k(2)) as run:
+        run.stage("data", {})
     changed = msgspec.structs.replace(with_k(3), loop=LoopConfig(iterations=5), seed=4)
     with pytest.raises(RunError) as raised:
         Run.open(tmp_path / "run", changed)
@@ -211,7 +219,8 @@ def test_a_fork_reuses_what_fits_and_redoes_the_rest(tmp_path: Path) -> None:
         make(run, "iteration-0/index")
         index = run.folder / "iteration-0" / "index"
         make(run, "iteration-0/labels")
-        run.stage("iteration-0/retriever", {}).rows("r.jsonl", Row).extend([Row(1)])
+        with run.stage("iteration-0/retriever", {}).rows("r.jsonl", Row) as rows:
+            rows.extend([Row(1)])
     (index / "sub").mkdir()
     for _ in range(2):  # the same command again carries on
         with Run.fork(old, new, with_k(3)) as run:
@@ -220,7 +229,8 @@ def test_a_fork_reuses_what_fits_and_redoes_the_rest(tmp_path: Path) -> None:
             labels = run.stage("iteration-0/labels", {"k": 3}, {"rollouts": "abc"})
             if not labels.done:
                 assert labels.rows("rows.jsonl", Row).rows == []
-                labels.rows("rows.jsonl", Row).extend([Row(7)])
+                with labels.rows("rows.jsonl", Row) as rows:
+                    rows.extend([Row(7)])
                 labels.finish({"written": 1})
             assert labels.rows("rows.jsonl", Row).rows == [Row(7)]
     assert status(old)[1] == ("iteration-0/labels", "done", {"written": 4})
@@ -259,21 +269,24 @@ with Run.open(sys.argv[1], Config()) as run:
 def test_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     began = time.monotonic()
-    assert spawn(WORKER, str(undisturbed)).wait(60) == 0
+    with spawn(WORKER, str(undisturbed)) as worker:
+        worker.communicate(timeout=60)
+        assert worker.returncode == 0
     whole = time.monotonic() - began
     random_ = random.Random(0)
     kills = 0
     for attempt in range(40):
-        worker = spawn(WORKER, str(killed))
-        try:
-            # The last attempts are left alone, so that the test ends on a slow machine too.
-            code = worker.wait(random_.uniform(0.2, 0.7) * whole if attempt < 8 else 60)
-        except subprocess.TimeoutExpired:
-            worker.send_signal(signal.SIGKILL)
-            worker.wait()
-            kills += 1
-            continue
-        assert code == 0, worker.stderr and worker.stderr.read()
+        with spawn(WORKER, str(killed)) as worker:
+            try:
+                # The last attempts are left alone, so that the test ends on a slow machine too.
+                wait = random_.uniform(0.2, 0.7) * whole if attempt < 8 else 60
+                _, said = worker.communicate(timeout=wait)
+            except subprocess.TimeoutExpired:
+                worker.send_signal(signal.SIGKILL)
+                worker.communicate()
+                kills += 1
+                continue
+        assert worker.returncode == 0, said
         break
     assert kills > 0
     for name in ("rollouts", "labels"):

@@ -7,12 +7,13 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from agentic_r.config import Config, load_config, to_toml
-from agentic_r.errors import AgenticRError, ConfigError
+from agentic_r.errors import AgenticRError, ConfigError, LLMError
 
 if TYPE_CHECKING:
+    from agentic_r.evaluation.benchmark import Row
     from agentic_r.loop import Outcome
     from agentic_r.steps import Loop, Retrieval
 
@@ -71,9 +72,17 @@ def overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Describe every verb."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="agentic-r",
         description="Train the retriever of a search agent on what really helped the agent.",
         epilog=EPILOG,
@@ -93,20 +102,24 @@ def build_parser() -> argparse.ArgumentParser:
     loop.add_argument("--fork", default="", metavar="NAME", help="new run that reuses what fits")
     verb("index", _index, "Encode the corpus with the untouched encoder.")
     search = verb("search", _search, "Show what the latest retriever returns for a query.")
-    search.add_argument("query", metavar="QUERY")
+    search.add_argument("query", metavar="QUERY", help="what to search for")
     ask = verb("ask", _ask, "Put one question to the agent and show every turn.")
-    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("question", metavar="QUESTION", help="what to answer")
     for name, function, about in (
         ("rollout", _rollout, "Let the agent answer the training questions."),
         ("label", _label, "Judge passages and continue from them: training examples."),
         ("train", _train, "Train the retriever or the agent."),
     ):
         added = verb(name, function, about)
-        added.add_argument("--iteration", type=int, default=1, metavar="N", help="from 1")
+        added.add_argument(
+            "--iteration", type=int, default=1, metavar="N", help="which iteration, from 1"
+        )
         if name == "train":
-            added.add_argument("learner", choices=("retriever", "agent"))
+            added.add_argument("learner", choices=("retriever", "agent"), help="which to train")
     evaluate = verb("evaluate", _evaluate, "Measure every system and print the table.")
-    evaluate.add_argument("--split", choices=("dev", "test"), default="test")
+    evaluate.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="questions to measure on"
+    )
     for name, run_verb, about in (
         ("status", _status, "Show what a run has done and what it owes."),
         ("report", _report, "Print the table and the gain of finished runs."),
@@ -122,6 +135,13 @@ def _say(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
+def _show(rows: Sequence[Row]) -> None:
+    """Print the table, and what it cannot say by itself."""
+    from agentic_r.evaluation.report import notes, table
+
+    print("\n".join(["", table(rows), *notes(rows)]))
+
+
 def _run(options: argparse.Namespace, config: Config, until: str = "") -> Outcome:
     from agentic_r.loop import open_run, run_loop
 
@@ -130,7 +150,7 @@ def _run(options: argparse.Namespace, config: Config, until: str = "") -> Outcom
 
 
 def _loop(options: argparse.Namespace, config: Config) -> None:
-    from agentic_r.evaluation.report import table, write_report
+    from agentic_r.evaluation.report import write_report
     from agentic_r.loop import open_run, run_loop
     from agentic_r.summary import headline, summarise_run
 
@@ -138,7 +158,8 @@ def _loop(options: argparse.Namespace, config: Config) -> None:
         outcome = run_loop(run, config, _say)
         report = summarise_run(outcome)
         _, page = write_report(run.folder, report)
-    print(f"\n{table(report.rows)}\n\n{headline(report)}\n\nReport: {page}")
+    _show(report.rows)
+    print(f"\n{headline(report)}\n\nReport: {page}")
 
 
 def _index(options: argparse.Namespace, config: Config) -> None:
@@ -174,6 +195,8 @@ def _ask(options: argparse.Namespace, config: Config) -> None:
         print(turn.text.strip())
         print((turn.observation or "").strip())
         print()
+    if trajectory.stop == "error":
+        raise LLMError(trajectory.error)
     print(f"Answer: {trajectory.answer or '(none: ' + (trajectory.stop or '') + ')'}")
 
 
@@ -193,13 +216,17 @@ def _train(options: argparse.Namespace, config: Config) -> None:
 
 def _reach(options: argparse.Namespace, config: Config, step: str) -> None:
     """Run the loop up to a step of an iteration and say where it lies."""
+    if not 1 <= options.iteration <= config.loop.iterations:
+        raise ConfigError(
+            f"--iteration: got {options.iteration}, expected 1 to {config.loop.iterations} "
+            "(loop.iterations)"
+        )
     stage = f"iteration-{options.iteration}/{step}"
     outcome = _run(options, config, stage)
     print(f"done: {outcome.loop.run.folder / stage}")
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> None:
-    from agentic_r.evaluation.report import table
     from agentic_r.loop import measure_dev, open_run, run_loop
 
     with open_run(config) as run:
@@ -208,7 +235,7 @@ def _evaluate(options: argparse.Namespace, config: Config) -> None:
         else:
             last = f"iteration-{config.loop.iterations}/retriever"
             rows = measure_dev(run_loop(run, config, _say, last))
-    print(f"\n{table(rows)}")
+    _show(rows)
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -222,12 +249,14 @@ def _status(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from agentic_r.evaluation.report import read_report, table
+    from agentic_r.evaluation.report import read_report
     from agentic_r.summary import headline
 
     for folder in options.run:
         report = read_report(Path(folder) / "report.json")
-        print(f"{folder}\n\n{table(report.rows)}\n\n{headline(report)}\n")
+        print(folder)
+        _show(report.rows)
+        print(f"\n{headline(report)}\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ AgenticRError            exit code 1
 ├── ConfigError          exit code 2: a key, value or override that cannot be
 ├── RunError             a run folder that refuses: changed settings, another process
 ├── MismatchError        two artefacts that do not belong together (checkpoint, index)
-└── LLMError             a language model server that is down, slow or wrong
+└── LLMError             a language model that answered nonsense, or too late
+    └── OutageError      a language model server that is down: the run stops and can be resumed
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ class MismatchError(AgenticRError):
 
 class LLMError(AgenticRError):
     """A language model could not be reached or answered nonsense."""
+
+
+class OutageError(LLMError):
+    """A language model server is down or overloaded, which is no single question's fault.
+
+    It stops the run, where other language model errors count as one failed question, so that
+    the same command can go on once the server is back.
+    """
 
 
 class MissingExtraError(AgenticRError):

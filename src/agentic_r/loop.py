@@ -19,7 +19,7 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
-from agentic_r.parts import open_agent, open_data, open_encoder
+from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
@@ -27,6 +27,7 @@ from agentic_r.stage import Run
 from agentic_r.steps import (
     CurvePoint,
     Loop,
+    Nothing,
     Retrieval,
     System,
     agent_trained,
@@ -85,7 +86,9 @@ def open_loop(run: Run, config: Config) -> Loop:
     """Open everything that a config names for a run."""
     data = open_data(config)
     llm, key = open_agent(config, data)
-    return Loop(run, config, data, llm, key)
+    loop = Loop(run, config, data, llm, key)
+    loop.agent(Nothing())  # a prompt that cannot be used is refused before any work is done
+    return loop
 
 
 def run_loop(
@@ -99,6 +102,8 @@ def run_loop(
     Raises ConfigError for a stage that the loop does not have.
     """
     outcome = Outcome(open_loop(run, config))
+    if until not in ("data", "base/index"):
+        _check_servers(outcome.loop)
     passed = []
     for stage in _stages(outcome, say):
         passed.append(stage)
@@ -109,6 +114,19 @@ def run_loop(
     return outcome
 
 
+def _check_servers(loop: Loop) -> None:
+    """Try the servers that what is not done yet needs."""
+    folder, config = loop.run.folder, loop.config
+    labelled = folder / f"iteration-{config.loop.iterations}" / "labels" / "manifest.json"
+    check_servers(
+        config,
+        loop.data,
+        loop.llm,
+        agent=not (folder / "report.json").is_file(),
+        judge=not labelled.is_file(),
+    )
+
+
 def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     """Go through the loop, filling `outcome`; yields the name of each stage when it is done."""
     loop, config, data = outcome.loop, outcome.loop.config, outcome.loop.data
@@ -116,9 +134,9 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         f"{len(data.corpus):,} passages; {len(data.train)} training, {len(data.dev)} dev and "
         f"{len(data.test)} test questions"
     )
+    base = open_encoder(config)  # before the first stage: what cannot be opened leaves no trace
     write_data(loop)
     yield "data"
-    base = open_encoder(config)
     untouched = index(loop, "base/index", base)
     yield "base/index"
     current, encoder = untouched, base
@@ -139,6 +157,8 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)
             yield f"{name}/agent"
     say(f"Held-out questions: {len(data.test)}")
+    if config.evaluation.oracle and not gold_known(data.test):
+        say("No row for oracle retrieval: no test question names the passage of a hop")
     for system in systems(outcome, untouched):
         outcome.add(measured(loop, data.test, system))
     yield "evaluation"
@@ -156,7 +176,7 @@ def _refuse_no_examples(name: str, found: Labels) -> None:
 
 
 def systems(outcome: Outcome, untouched: Retrieval) -> Iterator[System]:
-    """List what the table compares, in its order."""
+    """List what the table compares, in its order; the oracle only where there is one."""
     loop, config = outcome.loop, outcome.loop.config
     k, form = config.retriever.k, config.retriever.input
     if config.evaluation.bm25:
@@ -167,7 +187,7 @@ def systems(outcome: Outcome, untouched: Retrieval) -> Iterator[System]:
             yield System(f"untouched {plain}", untouched, passages, plain)
     for iteration in outcome.iterations:
         yield System(f"iteration {iteration.number}", iteration.retrieval, k, form)
-    if config.evaluation.oracle:
+    if config.evaluation.oracle and gold_known(loop.data.test):
         oracle = OracleRetriever(
             [*loop.data.dev, *loop.data.test],
             untouched.retriever,

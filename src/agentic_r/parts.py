@@ -6,25 +6,36 @@ way. Heavy modules are imported when the part is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions, hops, load_questions
-from agentic_r.errors import ConfigError, DataError
+from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.io import digest_file, fingerprint
-from agentic_r.protocols import LLM, Judge, SubAnswers
+from agentic_r.protocols import LLM, Judge, JudgeRequest, SubAnswers
 from agentic_r.types import Question
-from agentic_r.world import Sizes, generate
+from agentic_r.utility.prompting import close
+from agentic_r.waiting import wait
+from agentic_r.world import SPLITS, Sizes, generate
 
 if TYPE_CHECKING:
     from agentic_r.retriever.encoder import Encoder
 
-SPLITS = ("train", "dev", "test")
+
+TRIAL = JudgeRequest(
+    question="In which country is Paris?",
+    answers=("France",),
+    query="country of Paris",
+    subanswer="France",
+    trajectory="<search> country of Paris </search>",
+    passages=("Paris is the capital of France.", "Bread is made of flour and water."),
+)
+"""What a judge is asked before the run relies on it."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,9 @@ def open_data(config: Config) -> Data:
     if config.data.source == "world":
         sizes = Sizes(**{name: getattr(config.world, name) for name in Sizes.__annotations__})
         world = generate(config.seed, sizes)
-        splits = [Questions(world.questions[name]) for name in ("train", "dev", "test")]
+        train, dev, test = (Questions(world.questions[name]) for name in SPLITS)
         about = "a generated world of invented people, companies, cities, films and novels"
-        return Data(world.corpus, *splits, about)
+        return Data(world.corpus, train, dev, test, about)
     corpus = Corpus.load(Path(config.data.corpus))
     questions = load_questions(Path(config.data.questions))
     if config.data.test:
@@ -78,6 +89,11 @@ def _check_gold(corpus: Corpus, questions: Sequence[Question]) -> None:
                     f"{hop.passage_id!r}, which the corpus does not hold; "
                     "give the corpus that the annotation was made for"
                 )
+
+
+def gold_known(questions: Sequence[Question]) -> bool:
+    """Say whether any question names the passage of a hop, which the oracle and hit@3 need."""
+    return any(hop.passage_id for question in questions for hop in hops(question))
 
 
 def open_encoder(config: Config) -> Encoder:
@@ -115,17 +131,19 @@ def open_judge(config: Config, data: Data) -> tuple[Judge, SubAnswers]:
         remote = RemoteLLM(
             url,
             config.utility.judge_name,
-            concurrency=config.agent.concurrency,
-            timeout=config.agent.timeout,
-            api_key_env=config.agent.api_key_env,
+            concurrency=config.utility.judge_concurrency,
+            timeout=config.utility.judge_timeout,
+            api_key_env=config.utility.judge_api_key_env,
+            role="judge",
         )
-    judge: Judge = OfflineJudge() if remote is None else LLMJudge(remote)
+    tokens = config.utility.judge_tokens
+    judge: Judge = OfflineJudge() if remote is None else LLMJudge(remote, max_tokens=tokens)
     if config.data.sub_answers == "judge":
         if remote is None:
             raise ConfigError(
                 "data.sub_answers = judge needs a judge: set utility.judge to its URL"
             )
-        return judge, LLMSubAnswers(remote)
+        return judge, LLMSubAnswers(remote, max_tokens=tokens)
     if not any(hops(question) for question in data.train):
         raise ConfigError(
             "data.sub_answers = hops, but no training question has metadata.hops; annotate them, "
@@ -134,11 +152,47 @@ def open_judge(config: Config, data: Data) -> tuple[Judge, SubAnswers]:
     return judge, HopSubAnswers()
 
 
+def check_servers(config: Config, data: Data, llm: LLM, *, agent: bool, judge: bool) -> None:
+    """Try the agent's and the judge's server, before any long work is done for them.
+
+    Raises LLMError, naming the setting, where one is down or cannot do its part, and ConfigError
+    as `open_judge` does.
+    """
+
+    async def tried(key: str, trial: Coroutine[Any, Any, object], part: object) -> None:
+        try:
+            await trial
+        except LLMError as error:
+            raise type(error)(f"{key}: {error}") from error
+        finally:
+            await close(part)
+
+    async def whole() -> None:
+        probe = getattr(llm, "probe", None)
+        if agent and probe is not None:
+            await tried("agent.model", probe(), llm)
+        if judge:
+            found, _ = open_judge(config, data)
+            await tried("utility.judge", _graded(found), found)
+
+    wait(whole())
+
+
+async def _graded(judge: Judge) -> None:
+    if None in await judge.relevance(TRIAL):
+        raise LLMError(
+            "the judge was asked to grade two passages and wrote nothing that reads as two "
+            "numbers; take a model that follows instructions, or raise utility.judge_tokens"
+        )
+
+
 def agent_key(config: Config) -> str:
     """Return what identifies the agent's model: a digest of its files, else its name."""
     from agentic_r.agent.agent import TINY, tiny_checkpoint
 
     model = config.agent.model
+    if config.agent.name and model.startswith(("http://", "https://")):
+        return f"server|{config.agent.name}"
     folder = tiny_checkpoint() if model == TINY else Path(model)
     if not folder.is_dir():
         return f"{model}|{config.agent.name}"

@@ -65,6 +65,9 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
     warmup: Annotated[
         float, Meta(ge=0, le=1, description="Share of the steps with a rising learning rate.")
     ] = 0.1
+    negatives: Annotated[
+        int, Meta(ge=1, description="Hard negatives drawn anew for each example in each epoch.")
+    ] = 15
     start: Annotated[
         Literal["base", "previous"],
         Meta(description="Weights that each iteration starts from."),
@@ -147,6 +150,18 @@ class UtilityConfig(msgspec.Struct, frozen=True):
     ] = "offline"
     judge_name: Annotated[
         str, Meta(description="Judge's model name on the server; empty takes the server's first.")
+    ] = ""
+    judge_tokens: Annotated[
+        int, Meta(ge=1, description="New tokens per reply of the judge; thinking needs more.")
+    ] = 1000
+    judge_concurrency: Annotated[
+        int, Meta(ge=1, description="Requests to the judge's server at once.")
+    ] = 16
+    judge_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds to wait for one reply of the judge.")
+    ] = 300.0
+    judge_api_key_env: Annotated[
+        str, Meta(description="Name of the environment variable that holds the judge's key.")
     ] = ""
     rule: Annotated[
         Literal["upstream"], Meta(description="Rule that selects positives and negatives.")

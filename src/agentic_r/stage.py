@@ -38,8 +38,22 @@ from agentic_r.manifest import (
 
 T = TypeVar("T")
 
-UNAFFECTING = frozenset({"name", "runs", "agent.concurrency", "agent.timeout", "agent.api_key_env"})
+UNAFFECTING = frozenset(
+    {
+        "name",
+        "runs",
+        "agent.concurrency",
+        "agent.timeout",
+        "agent.api_key_env",
+        "utility.judge_concurrency",
+        "utility.judge_timeout",
+        "utility.judge_api_key_env",
+    }
+)
 """Settings that may change between two starts of a run: no result depends on them."""
+
+NAMED = {"agent.model": "agent.name", "utility.judge": "utility.judge_name"}
+"""Where a server's model has a name, the name identifies it, and its address may change."""
 
 CONCERNS: Mapping[str, str] = {
     "": "all stages",
@@ -57,6 +71,15 @@ CONCERNS: Mapping[str, str] = {
 
 _TICK = 2.0
 """Seconds between two writes of the seconds journal."""
+
+
+def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
+    """Return {dotted key: value} of all that results depend on."""
+    values = {key: value for key, value in flat(config).items() if key not in UNAFFECTING}
+    for address, name in NAMED.items():
+        if values.get(name) and str(values.get(address)).startswith(("http://", "https://")):
+            values[address] = "http://..."
+    return values
 
 
 class Run:
@@ -287,13 +310,14 @@ def _acquire(folder: Path) -> int:
 
 def _check_config(folder: Path, config: Config, concerns: Mapping[str, str]) -> None:
     before = read(folder / "config.json", dict[str, Any])
-    if before is None:
+    if before is None or not _stage_folders(folder):  # nothing was done with the old settings
         return
-    old, new = flat(before), flat(config)
+    old, new = lasting(before), lasting(config)
     changed = [
-        f"{key} was {_shown(old, key)}, now {_shown(new, key)} ({_concerned(key, concerns)})"
+        f"{key} was {_shown(flat(before), key)}, now {_shown(flat(config), key)} "
+        f"({_concerned(key, concerns)})"
         for key in dict.fromkeys([*old, *new])
-        if key not in UNAFFECTING and _shown(old, key) != _shown(new, key)
+        if _shown(old, key) != _shown(new, key)
     ]
     if changed:
         raise RunError(

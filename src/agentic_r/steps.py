@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,15 @@ from agentic_r.agent.agent import SearchAgent
 from agentic_r.config import Config
 from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
-from agentic_r.io import fingerprint, write_atomic, write_jsonl
+from agentic_r.io import digest_file, fingerprint, write_atomic, write_jsonl
 from agentic_r.metrics import exact_match
 from agentic_r.parts import Data, open_judge
 from agentic_r.protocols import LLM, Retriever
+from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.trainer import train as train_encoder
-from agentic_r.stage import UNAFFECTING, Run
+from agentic_r.stage import Run, lasting
 from agentic_r.types import Example, Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
@@ -66,9 +67,18 @@ class Loop:
 
     def agent_settings(self) -> dict[str, Any]:
         """Return the agent's settings that a rollout depends on."""
-        settings = msgspec.to_builtins(self.config.agent)
-        dropped = {key.removeprefix("agent.") for key in UNAFFECTING} | {"train"}
-        return {key: value for key, value in settings.items() if key not in dropped}
+        settings = self.settings("agent")
+        prompt = settings["prompt_file"]
+        return settings | {"prompt_file": prompt and digest_file(Path(prompt))}
+
+    def settings(self, table: str) -> dict[str, Any]:
+        """Return the settings of one table of the config that results depend on."""
+        found = {}
+        for key, value in lasting(self.config).items():
+            head, _, name = key.rpartition(".")
+            if head == table:
+                found[name] = value
+        return found
 
     def with_llm(self, llm: LLM, key: str) -> Loop:
         """Return the same loop with another language model for the agent."""
@@ -232,7 +242,7 @@ def labels(
     utility = loop.config.utility
     agent = loop.agent(retrieval.retriever)
     settings = {
-        "utility": msgspec.to_builtins(utility),
+        "utility": loop.settings("utility"),
         "sub_answers": loop.config.data.sub_answers,
         "agent": loop.agent_settings(),
         "k": agent.k,
@@ -246,18 +256,26 @@ def labels(
     }
     stage = loop.run.stage(name, settings, inputs)
     judge, subanswers = open_judge(loop.config, loop.data)
+    forget = getattr(loop.llm, "forget", lambda: None)
     with stage.rows("labels.jsonl", Labelled) as rows:
+
+        def keep(new: list[Labelled]) -> None:
+            """Write down a chunk; the next one must not depend on what this one left behind."""
+            rows.extend(new)
+            forget()
+
+        forget()
         found = label(
             trajectories,
             retriever=retrieval.retriever,
-            continue_=agent.continue_,
+            continue_=partial(agent.continue_, forget=False),
             judge=judge,
             subanswers=subanswers,
             reward=lambda question, answer: exact_match(answer, question.answers),
             settings=utility,
             seed=loop.config.seed,
             done=list(rows.rows),
-            on_rows=rows.extend,
+            on_rows=keep,
             progress=None if stage.done else "labelling",
         )
         if stage.done:
@@ -332,7 +350,7 @@ def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> 
             correct,
             seed=loop.config.seed,
             folder=model,
-            dialect=loop.agent(_Nothing()).dialect,
+            dialect=loop.agent(Nothing()).dialect,
             on_step=stage.tick,
         )
         stage.finish(
@@ -343,7 +361,7 @@ def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> 
     return loop.with_llm(open_llm(config), stage.digest("model/model.safetensors"))
 
 
-class _Nothing:
+class Nothing:
     """A retriever that is never asked: the dialect alone is wanted."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import Counter
+from collections import defaultdict
 
 from agentic_r.config import flat, resolved
 from agentic_r.data.questions import hop_asked
@@ -21,6 +21,7 @@ from agentic_r.evaluation.report import (
     gain,
 )
 from agentic_r.loop import Iteration, Outcome
+from agentic_r.parts import gold_known
 from agentic_r.steps import stage_seconds
 from agentic_r.types import Question, Search
 
@@ -72,9 +73,9 @@ def _setup(outcome: Outcome) -> Setup:
     config, data = outcome.loop.config, outcome.loop.data
     roots = {question.metadata.get("root", question.id) for question in data.test}
     return Setup(
-        agent=config.agent.model,
+        agent=_model(config.agent.model, config.agent.name),
         retriever=config.retriever.base,
-        judge=config.utility.judge,
+        judge=_model(config.utility.judge, config.utility.judge_name),
         corpus=data.about,
         passages=len(data.corpus),
         train=len(data.train),
@@ -86,6 +87,11 @@ def _setup(outcome: Outcome) -> Setup:
         candidates=config.utility.candidates,
         threshold=config.utility.relevance,
     )
+
+
+def _model(model: str, name: str) -> str:
+    """Name a model: on a server by its name there, where it has one."""
+    return f"{name}, at {model}" if name else model
 
 
 def _labelling(iteration: Iteration) -> Labelling:
@@ -100,7 +106,7 @@ def _curve(iteration: Iteration) -> Curve:
 
 def _stage_times(outcome: Outcome) -> list[StageTime]:
     """Sum stages as a reader thinks of them: one entry a step of an iteration, or a row."""
-    totals: Counter[tuple[str, int | None]] = Counter()
+    totals: dict[tuple[str, int | None], float] = defaultdict(float)
     for name, seconds in stage_seconds(outcome.loop.run.folder).items():
         top, _, step = name.partition("/")
         if top.startswith("iteration-"):
@@ -171,6 +177,11 @@ def _limits(outcome: Outcome) -> list[str]:
         limits.append(
             "The world is generated: it shows that the method works where similar does not mean "
             "useful, not how much it brings on real text."
+        )
+    if not gold_known(outcome.loop.data.test):
+        limits.append(
+            "The questions have no annotated hops, so nobody knows the right passage of a search: "
+            "hit@3 is not measured, and the ceiling of oracle retrieval is not known."
         )
     if outcome.loop.config.agent.model == "oracle-reader":
         limits.append(

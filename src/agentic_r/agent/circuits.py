@@ -1,7 +1,7 @@
 """A start for tiny language models: attention that copies, set by hand before training.
 
 A model of a million parameters needs millions of tokens before it discovers that text can be
-copied from its context. Qwen2's query and key biases make the discovery unnecessary: under
+copied from its context. Query and key biases make the discovery unnecessary: under
 rotary embeddings a constant query and a constant key score highest at a fixed distance, so two
 heads of the first layer look one and two tokens back, and heads of the second layer find the
 places whose previous token equals the current one (induction heads, Olsson et al. 2022).
@@ -23,7 +23,8 @@ _QUIET = 0.1  # scale of what every other part writes at first, so that the circ
 
 def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
     matrix = torch.randn(columns, rows, generator=generator)
-    return torch.linalg.qr(matrix).Q.T.contiguous()
+    basis: torch.Tensor = torch.linalg.qr(matrix).Q
+    return basis.T.contiguous()
 
 
 def _look_back_bias(distance: int, dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,14 +40,18 @@ def _look_back_bias(distance: int, dim: int, theta: float) -> tuple[torch.Tensor
 
 @torch.no_grad()
 def induce(model: Any, seed: int = 0) -> None:
-    """Set look-back heads in layer 0 and induction heads in layer 1 of a Qwen2 model, in place.
+    """Set look-back heads in layer 0 and induction heads in layer 1 of a model, in place.
 
-    Needs two layers, four heads of the same number of key-value heads, and biases on queries and
-    keys. Raises ValueError otherwise.
+    Needs an architecture of the Llama family with two layers, as many key-value heads as heads,
+    and biases on queries and keys (Granite, Qwen2). Raises ValueError otherwise.
     """
     config = model.config
-    if config.model_type != "qwen2" or config.num_attention_heads != config.num_key_value_heads:
-        raise ValueError(f"expected a qwen2 model without grouped heads, got {config.model_type}")
+    attention = model.model.layers[0].self_attn
+    if config.num_attention_heads != config.num_key_value_heads or attention.q_proj.bias is None:
+        raise ValueError(
+            f"got a {config.model_type} model with grouped heads or without attention biases, "
+            "expected biases and as many key-value heads as heads"
+        )
     generator = torch.Generator().manual_seed(seed)
     hidden, heads = config.hidden_size, config.num_attention_heads
     dim = hidden // heads

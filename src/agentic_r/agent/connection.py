@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
-from typing import Any
+import re
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 
-from agentic_r.errors import ConfigError, LLMError
+from agentic_r.errors import ConfigError, LLMError, OutageError
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 """Answers after which the same request may succeed."""
 
+DOWN = frozenset({429, 502, 503, 529})
+"""Those of them that speak of the server and not of the request."""
+
 LONGEST_PAUSE = 30.0
+
+FIRST_RETRIES = 2
+"""Further tries while the server has never answered: rather a wrong address than a hiccup."""
 
 
 class RefusedError(LLMError):
     """A server answered that it will not take this request, now or later."""
 
 
-class Connection:
-    """JSON requests below `url`, which is made to end in /v1.
+class _Failure(NamedTuple):
+    """One try that failed: why, whether the server is down, how long it asks to wait."""
 
-    Raises ConfigError at once for something that is not an http address, or where the
+    message: str
+    down: bool
+    wait: str | None = None
+    cause: Exception | None = None
+
+
+class Connection:
+    """JSON requests below `url`; /v1 is added unless its path names a version.
+
+    `role` says whose settings the messages name, "agent" or "judge". Raises ConfigError at once
+    for something that is not an http address, for one with a password in it, and where the
     environment variable `api_key_env` is named and not set.
     """
 
@@ -38,15 +56,22 @@ class Connection:
         api_key_env: str,
         retries: int,
         pause: float,
+        role: str = "agent",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"got the model address {url!r}, expected http://HOST:PORT/v1")
+        if parts.username is not None or parts.password is not None:
+            raise ConfigError(
+                f"got a model address on {parts.hostname} with a name or password in it; put the "
+                f"key into an environment variable and name that in {setting(role, 'api_key_env')}"
+            )
         if concurrency < 1:
-            raise ConfigError(f"agent.concurrency: got {concurrency}, expected at least 1")
+            key = setting(role, "concurrency")
+            raise ConfigError(f"{key}: got {concurrency}, expected at least 1")
         url = url.rstrip("/")
-        self.url = url if url.endswith("/v1") else f"{url}/v1"
-        self._headers = _authorisation(api_key_env)
+        self.url = url if _VERSION.search(parts.path) else f"{url}/v1"
+        self._headers = _authorisation(api_key_env, setting(role, "api_key_env"))
         self._own = parts.hostname in ("localhost", "127.0.0.1", "::1")
         self._concurrency = concurrency
         self._timeout = timeout
@@ -57,6 +82,7 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient | None = None
         self._slots = asyncio.Semaphore(concurrency)
+        self._answered = False
 
     async def get(self, path: str) -> dict[str, Any]:
         """GET a JSON object."""
@@ -76,28 +102,41 @@ class Connection:
     async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         client = self._open()
         async with self._slots:
-            for attempt in range(self._retries + 1):
-                wait, failure = None, ""
-                cause: Exception | None = None
-                try:
-                    response = await client.request(method, self.url + path, json=body)
-                except httpx.TimeoutException as error:
-                    cause, failure = error, f"no answer within {self._timeout:g} s"
-                except httpx.TransportError as error:
-                    cause, failure = error, f"no connection ({error or type(error).__name__})"
-                else:
-                    if response.status_code < 400:
-                        return _object(response, self.url + path)
-                    failure = f"answer {response.status_code}: {_message(response)}"
-                    if response.status_code not in AGAIN:
-                        raise RefusedError(f"{self.url}{path}: got {failure}")
-                    wait = response.headers.get("retry-after")
-                if attempt < self._retries:
-                    await asyncio.sleep(self._wait(attempt, wait))
-        raise LLMError(
-            f"{self.url}{path}: got {failure} in each of {self._retries + 1} tries; check that "
+            for tries in itertools.count(1):
+                tried = await self._try(client, method, self.url + path, body)
+                if isinstance(tried, dict):
+                    return tried
+                if tries > self._allowed():
+                    break
+                await asyncio.sleep(self._wait(tries - 1, tried.wait))
+        raise (OutageError if tried.down else LLMError)(
+            f"{self.url}{path}: got {tried.message} in each of {tries} tries; check that "
             "the server runs, that its address is right and that it is not overloaded"
-        ) from cause
+        ) from tried.cause
+
+    async def _try(
+        self, client: httpx.AsyncClient, method: str, url: str, body: dict[str, Any] | None
+    ) -> dict[str, Any] | _Failure:
+        """Make a request once. Raises RefusedError where a further try cannot help."""
+        try:
+            response = await client.request(method, url, json=body)
+        except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+            return _Failure(f"no answer within {self._timeout:g} s", False, cause=error)
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            return _Failure(f"no connection ({reason})", True, cause=error)
+        self._answered = True
+        if response.status_code < 400:
+            return _object(response, url)
+        message = f"answer {response.status_code}: {_message(response)}"
+        if response.status_code not in AGAIN:
+            raise RefusedError(f"{url}: got {message}")
+        down = response.status_code in DOWN
+        return _Failure(message, down, response.headers.get("retry-after"))
+
+    def _allowed(self) -> int:
+        """Return how many further tries a request has."""
+        return self._retries if self._answered else min(self._retries, FIRST_RETRIES)
 
     def _wait(self, attempt: int, asked: str | None) -> float:
         """Return seconds to wait: doubling, by a random half to whole, or as the server asks."""
@@ -121,15 +160,24 @@ class Connection:
         return self._client
 
 
-def _authorisation(variable: str) -> dict[str, str]:
+_VERSION = re.compile(r"/v\d\w*(/|$)")
+"""A part of a path that names the version of the interface, such as /v1."""
+
+
+def setting(role: str, name: str) -> str:
+    """Return the dotted key of a connection's setting, for messages."""
+    return f"utility.judge_{name}" if role == "judge" else f"agent.{name}"
+
+
+def _authorisation(variable: str, key: str) -> dict[str, str]:
     if not variable:
         return {}
-    key = os.environ.get(variable)
-    if not key:
+    secret = os.environ.get(variable)
+    if not secret:
         raise ConfigError(
-            f"agent.api_key_env: the environment variable {variable} is not set; set it to the key"
+            f"{key}: the environment variable {variable} is not set; set it to the key"
         )
-    return {"Authorization": f"Bearer {key}"}
+    return {"Authorization": f"Bearer {secret}"}
 
 
 def _object(response: httpx.Response, where: str) -> dict[str, Any]:

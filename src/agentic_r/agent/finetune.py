@@ -7,7 +7,6 @@ the trainer that made the packaged checkpoint. The new model goes to a folder of
 from __future__ import annotations
 
 import math
-import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -98,5 +97,5 @@ def _trained(
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             temporary = checkpoint.with_suffix(".tmp")
             torch.save(trainer.state(), temporary)
-            os.replace(temporary, checkpoint)
+            temporary.replace(checkpoint)
     return trainer

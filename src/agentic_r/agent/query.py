@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from agentic_r.errors import ConfigError
+from agentic_r.protocols import SEPARATOR
 
 Form = Literal["query", "question+query"]
 """How a search is put to the retriever: the bare query, or the question in front of it."""
-
-SEPARATOR = " [SEP] "
-"""The literal between question and query; BERT tokenizers map it to their separator token."""
 
 
 def sent(question_text: str, query: str, form: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from agentic_r.agent.connection import Connection, RefusedError
+from agentic_r.agent.connection import Connection, RefusedError, setting
 from agentic_r.errors import LLMError
 from agentic_r.protocols import Completion, Sampling
 
@@ -22,6 +22,9 @@ Habit = Literal["keeps", "trims", "ignores", "unknown"]
 INCLUDE = "include_stop_str_in_output"
 PROBE = "one two three four five six seven eight one two three four five six seven eight one two"
 PROBE_TOKENS = 12
+
+OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "system role")
+"""What some chat servers refuse by name; without it they answer all the same."""
 
 
 class Manners(msgspec.Struct, frozen=True):
@@ -36,8 +39,9 @@ class RemoteLLM:
 
     `model` is the server's name of the model, by default the first that it lists. At most
     `concurrency` requests are open at once, each may take `timeout` seconds and is tried
-    1 + `retries` times: lost connections, 429 and 5xx are tried again after a growing, jittered
-    pause. The key is read from the environment variable `api_key_env`, never from a file.
+    1 + `retries` times (fewer before its first answer): lost connections, 429 and 5xx are tried
+    again after a growing, jittered pause. The key is read from the environment variable
+    `api_key_env`, never from a file. `role` says whose settings the messages name.
     """
 
     def __init__(
@@ -48,8 +52,9 @@ class RemoteLLM:
         concurrency: int = 32,
         timeout: float = 120.0,
         api_key_env: str = "",
-        retries: int = 4,
+        retries: int = 6,
         pause: float = 0.5,
+        role: Literal["agent", "judge"] = "agent",
     ) -> None:
         self.connection = Connection(
             url,
@@ -58,14 +63,20 @@ class RemoteLLM:
             api_key_env=api_key_env,
             retries=retries,
             pause=pause,
+            role=role,
         )
+        self._role = role
+        self._refused: frozenset[str] = frozenset()
         self.url = self.connection.url
         self.model = model
         self.manners: Manners | None = None
         self._asking: asyncio.Task[None] | None = None
 
     async def complete(self, prompt: str, sampling: Sampling) -> Completion:
-        """Continue `prompt`. Raises LLMError where the server is down, slow or wrong."""
+        """Continue `prompt`.
+
+        Raises LLMError where the server is slow or wrong, OutageError where it is down.
+        """
         await self._ready(probe=True)
         manners = self.manners or Manners("unknown", include=False)
         choice = await self._completion(prompt, sampling, manners.include)
@@ -74,13 +85,39 @@ class RemoteLLM:
     async def chat(self, system: str, user: str, sampling: Sampling) -> str:
         """Answer `user` under `system`. Raises LLMError as `complete` does."""
         await self._ready(probe=False)
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        body = {**_settings(sampling), "model": self.model, "messages": messages}
-        choice = _choice(await self.connection.post("/chat/completions", body), self.url)
-        content = (choice.get("message") or {}).get("content")
+        choice = await self._chat(system, user, _settings(sampling))
+        message = choice.get("message")
+        content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(content, str):
-            raise LLMError(f"{self.url}: got a chat reply without text, expected message.content")
+            hint = ""
+            if choice.get("finish_reason") == "length":
+                key = "utility.judge_tokens" if self._role == "judge" else "max_tokens"
+                hint = f"; it used up all {sampling.max_tokens} tokens, so raise {key}"
+            raise LLMError(
+                f"{self.url}: got a chat reply without text, expected message.content{hint}"
+            )
         return content
+
+    async def _chat(self, system: str, user: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a chat reply, without what this server has refused by name before."""
+        while True:
+            body = {key: value for key, value in settings.items() if key not in self._refused}
+            if "max_tokens" in self._refused:
+                body["max_completion_tokens"] = settings["max_tokens"]
+            body |= {"model": self.model, "messages": self._messages(system, user)}
+            try:
+                reply = await self.connection.post("/chat/completions", body)
+                return _choice(reply, self.url)
+            except RefusedError as error:
+                refused = {key for key in OPTIONAL if key in str(error).lower()} - self._refused
+                if not refused:
+                    raise
+                self._refused |= refused
+
+    def _messages(self, system: str, user: str) -> list[dict[str, str]]:
+        if "system role" in self._refused:
+            return [{"role": "user", "content": f"{system}\n\n{user}"}]
+        return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
     async def probe(self) -> Manners:
         """Find out what the server does with stop strings, unless it is known already."""
@@ -100,7 +137,7 @@ class RemoteLLM:
             if (
                 self._asking is None
                 or self._asking.done()
-                or self._asking.get_loop() is not (asyncio.get_running_loop())
+                or self._asking.get_loop() is not asyncio.get_running_loop()
             ):
                 self._asking = asyncio.ensure_future(self._ask(probe))
             await asyncio.shield(self._asking)
@@ -109,12 +146,14 @@ class RemoteLLM:
         if not self.model:
             listed = await self.connection.get("/models")
             rows = listed.get("data")
-            if not isinstance(rows, list) or not rows or not isinstance(rows[0].get("id"), str):
+            first = rows[0] if isinstance(rows, list) and rows else None
+            name = first.get("id") if isinstance(first, dict) else None
+            if not isinstance(name, str):
                 raise LLMError(
-                    f"{self.url}/models: got no model name; expected a list with ids, or set "
-                    "agent.name to the model's name on this server"
+                    f"{self.url}/models: got no model name, expected a list with ids; set "
+                    f"{setting(self._role, 'name')} to the model's name on this server"
                 )
-            self.model = rows[0]["id"]
+            self.model = name
         if probe and self.manners is None:
             self.manners = await self._probe()
 
@@ -122,16 +161,14 @@ class RemoteLLM:
         """Let the server write freely, then stop it at something that it wrote."""
         free = _text(await self._completion(PROBE, Sampling(max_tokens=PROBE_TOKENS), False))
         stop = _middle(free)
-        if stop is None:
-            return Manners("unknown", include=False)
-        sampling = Sampling(max_tokens=PROBE_TOKENS, stop=(stop,))
+        sampling = Sampling(max_tokens=PROBE_TOKENS, stop=(stop or "</search>",))
         include = True
         try:
             text = _text(await self._completion(PROBE, sampling, True))
         except RefusedError:
             include = False
             text = _text(await self._completion(PROBE, sampling, False))
-        return Manners(_habit(text, free, stop), include)
+        return Manners("unknown" if stop is None else _habit(text, free, stop), include)
 
     async def _completion(self, prompt: str, sampling: Sampling, include: bool) -> dict[str, Any]:
         body = {**_settings(sampling), "model": self.model, "prompt": prompt}
@@ -154,7 +191,7 @@ def made_good(choice: dict[str, Any], stop: tuple[str, ...], habit: Habit) -> Co
     reason = choice.get("finish_reason")
     if reason == "length":
         return Completion(text, "length")
-    named = choice.get("stop_reason")
+    named = choice.get("stop_reason", choice.get("matched_stop"))
     if isinstance(named, str) and named in stop:
         return Completion(text + named, "stop")
     if reason == "stop" and habit in ("trims", "unknown"):

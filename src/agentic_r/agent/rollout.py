@@ -16,9 +16,10 @@ import msgspec
 
 from agentic_r.agent.gather import Gather
 from agentic_r.agent.query import sent
-from agentic_r.errors import ConfigError, LLMError
+from agentic_r.errors import ConfigError, LLMError, OutageError
 from agentic_r.protocols import LLM, Completion, Dialect, Retriever, Sampling
 from agentic_r.types import Hit, Search, Status, Stop, Trajectory, Turn
+from agentic_r.waiting import wait
 
 
 class SearchQueue:
@@ -77,8 +78,9 @@ async def rollout(
     in the last call is made and shown, then the trajectory ends with "budget" (contracts B8).
     `k` passages are shown per search, `form` says what the retriever is sent. A start that has
     ended is returned as it is; missing evidence is rendered. An LLMError ends its trajectory
-    with stop "error" and the message; an error of the retriever is raised. `keep_tokens` keeps
-    token ids and log-probabilities as sampled.
+    with stop "error" and the message; an OutageError (the server is down, which is no answer to
+    any question) and an error of the retriever are raised. `keep_tokens` keeps token ids and
+    log-probabilities as sampled.
     """
     if turns < 1:
         raise ConfigError(f"agent.turns: got {turns}, expected at least 1 model call")
@@ -92,6 +94,8 @@ async def rollout(
                 completion = await llm.complete(
                     dialect.prompt(trajectory), seeded(sampling, trajectory)
                 )
+            except OutageError:
+                raise
             except LLMError as error:
                 return msgspec.structs.replace(trajectory, stop="error", error=str(error))
             turn = read(completion, dialect, keep_tokens)
@@ -140,7 +144,7 @@ def run_rollout(
             if close is not None:
                 await close()
 
-    return asyncio.run(whole())
+    return wait(whole())
 
 
 def shown(start: Trajectory, dialect: Dialect) -> Trajectory:

@@ -1,6 +1,6 @@
 """Makes the tiny agent that ships with the package: `python -m agentic_r.agent.tiny --out DIR`.
 
-A Qwen2 of about 1.6 million parameters with a tokenizer of its own learns the Search-R1 protocol
+A Granite model of a million parameters with a tokenizer of its own learns the Search-R1 protocol
 from worked examples (`world/teacher.py`) on an endless stream of worlds whose name words are
 disjoint from those of every world that is reported on. The curriculum moves on when the model
 gets whole trajectories right, not when a clock says so.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import time
 from collections import deque
@@ -108,12 +107,16 @@ def _english(split: Any, seed: int) -> list[str]:
     return sorted(piece for piece in plain if piece.removeprefix("Ġ") not in names)
 
 
-def build_model(vocabulary: int, seed: int, width: int = 128, layers: int = 6) -> Any:
-    """Return a fresh Qwen2 with hand-set copying circuits."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def build_model(vocabulary: int, seed: int, width: int = 128, layers: int = 4) -> Any:
+    """Return a fresh Granite model with hand-set copying circuits.
+
+    Granite is the Llama architecture with biases in attention, which the circuits need. Qwen2
+    has them too, but its name forces Qwen2's own tokenizer on every folder that carries it.
+    """
+    from transformers import GraniteConfig, GraniteForCausalLM
 
     torch.manual_seed(seed)
-    config = Qwen2Config(
+    config = GraniteConfig(
         vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=3 * width,
@@ -122,6 +125,8 @@ def build_model(vocabulary: int, seed: int, width: int = 128, layers: int = 6) -
         num_key_value_heads=width // 32,
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True,
+        attention_bias=True,
+        attention_multiplier=32**-0.5,
         rope_parameters={"rope_theta": 1e6, "rope_type": "default"},
         initializer_range=0.06,
         pad_token_id=0,
@@ -129,7 +134,7 @@ def build_model(vocabulary: int, seed: int, width: int = 128, layers: int = 6) -
         bos_token_id=None,
         attn_implementation="eager",
     )
-    model = Qwen2ForCausalLM(config)
+    model = GraniteForCausalLM(config)
     induce(model, seed)
     return model
 
@@ -182,10 +187,9 @@ def train(options: argparse.Namespace) -> None:
         trainer.restore(saved["trainer"])
         level[0] = saved["level"]
     elif options.start:
-        trainer.model.load_state_dict(
-            torch.load(options.start, weights_only=True)["trainer"]["model"]
-        )
-        level[0] = len(LEVELS) - 1
+        saved = torch.load(options.start, weights_only=True)
+        model.load_state_dict(saved["trainer"]["model"], strict=False)
+        level[0] = saved["level"] if options.level < 0 else options.level
     source = stream(
         tokenizer, level, options.seed + 1000 * (1 + trainer.step), options.batch_tokens
     )
@@ -212,7 +216,7 @@ def train(options: argparse.Namespace) -> None:
                 level[0] += 1
             temporary = checkpoint.with_suffix(".tmp")
             torch.save({"trainer": trainer.state(), "level": level[0]}, temporary)
-            os.replace(temporary, checkpoint)
+            temporary.replace(checkpoint)
             save(model, tokenizer, out / "checkpoint", {**vars(options), **entry})
         if trainer.step >= options.steps:
             break
@@ -223,16 +227,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", required=True, help="folder for checkpoint, state and log")
     parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--batch-tokens", type=int, default=6000)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--batch-tokens", type=int, default=2500)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--decay-from", type=float, default=0.3)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--examine", type=int, default=100)
+    parser.add_argument("--examine", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--start", default="", help="state.pt of an earlier training to start from")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--level", type=int, default=-1, help="lesson to begin with, with --start")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=False)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train(options)

@@ -241,5 +241,24 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Say in one line each what a table's dashes and missing rows mean, and what failed."""
+    said = []
+    if rows and all(row.hit_at_3 is None for row in rows):
+        said.append(
+            "hit@3 was not measured and there is no row for oracle retrieval: both need "
+            "questions that name the passage of each hop (metadata.hops)."
+            if not any(row.name.startswith("oracle") for row in rows)
+            else "hit@3 was not measured: no search asked an annotated hop (metadata.hops)."
+        )
+    said += [
+        f"{row.name}: the language model failed on {row.failed} of {row.n} questions, which "
+        "count as wrong."
+        for row in rows
+        if row.failed
+    ]
+    return said
+
+
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

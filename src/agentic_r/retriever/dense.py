@@ -80,15 +80,13 @@ class DenseRetriever:
         *,
         seed: int = 0,
         folder: Path | None = None,
-        negatives: int | None = None,
         progress: bool = True,
         **settings: Any,
     ) -> DenseRetriever:
         """Train a copy of the encoder on `examples` and index the corpus anew with it.
 
-        `settings` are the fields of `RetrieverTrainConfig`; `folder` keeps checkpoints,
-        `negatives` is that of `Batches`. Raises ConfigError for settings that cannot be, and as
-        `trainer.train` does.
+        `settings` are the fields of `RetrieverTrainConfig`; `folder` keeps checkpoints. Raises
+        ConfigError for settings that cannot be, and as `trainer.train` does.
         """
         try:
             chosen = msgspec.convert(settings, RetrieverTrainConfig, strict=True)

@@ -118,7 +118,6 @@ def train(
     seed: int,
     folder: Path | None = None,
     *,
-    negatives: int | None = None,
     progress: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_step: Callable[[int], None] | None = None,
@@ -129,18 +128,18 @@ def train(
     norm clipped at 1, no dropout. With a folder, the state is checkpointed every
     `checkpoint_seconds` and the same call goes on from there, on a CPU to the same weights bit
     for bit; `discard_checkpoint` removes it when the result is saved. `on_step` is called with
-    the step's number after each step; `negatives` is that of `Batches`. `settings.start` is the
+    the step's number after each step. `settings.start` is the
     caller's affair. Raises DataError for no examples, an example without positives or an unknown
     passage; MismatchError where the folder holds the checkpoint of another training.
     """
-    batches = Batches(examples, settings.batch, seed, negatives=negatives)
+    batches = Batches(examples, settings.batch, seed, negatives=settings.negatives)
     bf16, precision = resolve(settings.precision, encoder.device)
     copied = encoder.copy()
     training = _Training(
         copied, batches, settings, _optimiser(copied.model), bf16, _tokens(copied, corpus, examples)
     )
     key = fingerprint(
-        [encoder.fingerprint, corpus.digest, list(examples), settings, seed, negatives, precision]
+        [encoder.fingerprint, corpus.digest, list(examples), settings, seed, precision]
     )
     resumed_at = _resume(training, folder, key)
     saved = time.monotonic()

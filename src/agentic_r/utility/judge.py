@@ -70,13 +70,15 @@ def _content_words(query: str) -> frozenset[str]:
 class LLMJudge:
     """A language model that grades passages listwise, `window` at a time (contracts B4).
 
-    Upstream's window is 10. What can be read of a reply is kept; the passages without a score
-    are asked for once more, then they stay None.
+    `chat` is a chat model, or the address of an OpenAI-compatible server and `model` its name
+    for the model (empty: the first that it lists). Upstream's window is 10. What can be read of
+    a reply is kept; the passages without a score are asked for once more, then they stay None.
     """
 
     def __init__(
         self,
-        chat: ChatLLM,
+        chat: ChatLLM | str,
+        model: str = "",
         *,
         window: int = 10,
         prompt_file: str | Path = "",
@@ -84,7 +86,11 @@ class LLMJudge:
     ) -> None:
         if window < 1:
             raise ValueError(f"window: got {window}, expected 1 or more passages a call")
-        self._chat = chat
+        if isinstance(chat, str):
+            from agentic_r.agent.remote import RemoteLLM  # the judge by rule needs no HTTP
+
+            chat = RemoteLLM(chat, model, role="judge")
+        self.chat = chat
         self._window = window
         self._prompt = load_prompt("judge", prompt_file, places=("query", "passages"))
         self._sampling = Sampling(max_tokens=max_tokens)
@@ -104,7 +110,7 @@ class LLMJudge:
 
     async def aclose(self) -> None:
         """Close the model's connections; the next call opens new ones."""
-        await close(self._chat)
+        await close(self.chat)
 
     async def _grade(self, request: JudgeRequest, window: Sequence[int]) -> list[float | None]:
         scores = await self._ask(request, window)
@@ -132,7 +138,7 @@ class LLMJudge:
         )
         if again:
             user += f"\nReply with the {len(rows)} integers alone: no labels, no words."
-        return parse_scores(await self._chat.chat(system, user, self._sampling), len(rows))
+        return parse_scores(await self.chat.chat(system, user, self._sampling), len(rows))
 
 
 def parse_scores(reply: str, count: int) -> list[float | None]:

@@ -8,16 +8,17 @@ from typing import TypeVar
 
 import msgspec
 
-from agentic_r.errors import LLMError
+from agentic_r.errors import LLMError, OutageError
 from agentic_r.protocols import Judge, JudgeRequest, SubAnswers
 from agentic_r.types import Candidate, Trajectory
 from agentic_r.utility.prompting import close
 from agentic_r.utility.subanswers import transcript
+from agentic_r.waiting import wait
 
 T = TypeVar("T")
 
 OUTAGE = 8
-"""So many requests, all failed, mean that the server is down."""
+"""So many requests, all failed, mean that the server cannot be used."""
 
 
 class Graded(msgspec.Struct, frozen=True):
@@ -40,8 +41,9 @@ async def grade(
     """Score the candidates of every search; one result per place, in order.
 
     A trajectory's sub-answers are asked for once. A request that fails leaves its search without
-    scores and with the reason. Raises LLMError when at least `OUTAGE` requests were made and
-    all failed, and ValueError when a judge returns another number of scores than passages.
+    scores and with the reason. Raises OutageError when a server is down, LLMError when at least
+    `OUTAGE` requests were made and all failed, and ValueError when a judge returns another number
+    of scores than passages.
     """
     trajectories = list({_key(trajectory): trajectory for trajectory, _ in places}.values())
     known = dict(
@@ -97,7 +99,7 @@ def graded(
             await close(judge)
             await close(subanswers)
 
-    return asyncio.run(whole())
+    return wait(whole())
 
 
 async def _subanswers(source: SubAnswers, trajectory: Trajectory) -> list[str | None]:
@@ -114,6 +116,8 @@ async def _all(requests: Iterable[Awaitable[T]]) -> list[T | LLMError]:
     async def caught(request: Awaitable[T]) -> T | LLMError:
         try:
             return await request
+        except OutageError:
+            raise
         except LLMError as error:
             return error
 

@@ -17,17 +17,15 @@ from typing import Literal
 
 from agentic_r.data.corpus import Corpus
 from agentic_r.types import Passage, Question
+from agentic_r.world.kinds import DESCRIPTORS, KINDS, Kind
 from agentic_r.world.names import HELD_OUT, Namer, Pool
 from agentic_r.world.relations import (
     ASIDES,
-    DESCRIPTORS,
     FILLERS,
-    KINDS,
     RELATION,
     RELATIONS,
     RUMOURS,
     TRAPS,
-    Kind,
     Relation,
     seen,
 )
@@ -231,16 +229,22 @@ def _value(
         return rng.choice([c for c in countries if c != wrong_for]), None
     if relation.value == "name":
         return namer.draw(2), None
-    target = rng.choice(
-        [e for e in peers if e.kind == relation.value and e.name not in (wrong_for, entity.name)]
-    )
+    # A value that is a word of its subject's name would stand in every passage about the subject.
+    taken = (wrong_for, *entity.name.split())
+    targets = [e for e in peers if e.kind == relation.value and e.name not in taken]
+    if not targets:  # the few entities of a very small world may share one name
+        return namer.draw(1 if relation.value == "city" else 2), None
+    target = rng.choice(targets)
     return target.name, target
 
 
 def _chains(
     entity: Entity, facts: dict[tuple[str, str], Fact], hops: int
 ) -> Iterator[tuple[Fact, ...]]:
-    """Yield every chain of `hops` facts that starts at an entity."""
+    """Yield every chain of `hops` facts that starts at an entity and comes to no name twice.
+
+    Two hops about one name could have the same query, which would then have two gold passages.
+    """
     for relation in RELATIONS:
         fact = facts.get((entity.id, relation.noun))
         if fact is None:
@@ -249,7 +253,8 @@ def _chains(
             yield (fact,)
         elif fact.target is not None:
             for rest in _chains(fact.target, facts, hops - 1):
-                yield (fact, *rest)
+                if all(later.entity.name != entity.name for later in rest):
+                    yield (fact, *rest)
 
 
 def _questions(

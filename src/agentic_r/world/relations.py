@@ -1,4 +1,4 @@
-"""What can be said in the world: kinds of entities, relations, and every way to phrase them.
+"""What can be said in the world: relations, and every way to phrase them.
 
 In the templates `{S}` is a passage's subject ("the sculptor Halsen Mirov"), `{V}` the value,
 `{X}` the noun phrase that a question is about, `{D}` the descriptor of what is looked for
@@ -12,93 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["person", "company", "city", "film", "novel"]
+from agentic_r.world.kinds import KINDS, Kind
+
 Value = Literal["person", "company", "city", "country", "name", "year"]
-
-KINDS: tuple[Kind, ...] = ("person", "company", "city", "film", "novel")
-
-DESCRIPTORS: dict[Kind, tuple[str, ...]] = {
-    "person": tuple(
-        [
-            "sculptor",
-            "painter",
-            "botanist",
-            "violinist",
-            "chemist",
-            "novelist",
-            "architect",
-            "surgeon",
-            "astronomer",
-            "boxer",
-            "weaver",
-            "diplomat",
-            "historian",
-            "sailor",
-            "baker",
-            "judge",
-        ]
-    ),
-    "company": tuple(
-        f"{trade} company"
-        for trade in [
-            "shipping",
-            "textile",
-            "brewing",
-            "mining",
-            "glass",
-            "publishing",
-            "railway",
-            "paper",
-            "perfume",
-            "bicycle",
-            "timber",
-            "insurance",
-        ]
-    ),
-    "city": tuple(
-        f"{sort} city"
-        for sort in [
-            "harbour",
-            "mountain",
-            "desert",
-            "river",
-            "island",
-            "border",
-            "valley",
-            "garden",
-            "market",
-            "university",
-        ]
-    ),
-    "film": tuple(
-        f"{genre} film"
-        for genre in [
-            "drama",
-            "comedy",
-            "western",
-            "silent",
-            "horror",
-            "war",
-            "musical",
-            "thriller",
-            "fantasy",
-            "crime",
-        ]
-    ),
-    "novel": tuple(
-        f"{genre} novel"
-        for genre in [
-            "gothic",
-            "pastoral",
-            "historical",
-            "satirical",
-            "nautical",
-            "political",
-            "romantic",
-            "detective",
-        ]
-    ),
-}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""Labelling in one line of Python: the parts of `utility`, put together for an agent.
+
+`agentic_r.label` and `agentic_r.select` are these functions; the loop joins the same parts from
+its config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentic_r.agent.agent import SearchAgent
+from agentic_r.config import UtilityConfig
+from agentic_r.data.questions import hops
+from agentic_r.errors import ConfigError
+from agentic_r.metrics import exact_match
+from agentic_r.protocols import Judge, Reward, SubAnswers
+from agentic_r.types import Example, Question, Trajectory
+from agentic_r.utility.judge import LLMJudge
+from agentic_r.utility.label import label as label_searches
+from agentic_r.utility.labelled import Labels, collect
+from agentic_r.utility.select import Rule
+from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
+
+
+def label(
+    trajectories: Sequence[Trajectory],
+    agent: SearchAgent,
+    *,
+    judge: Judge,
+    subanswers: SubAnswers | None = None,
+    reward: Reward | None = None,
+    settings: UtilityConfig | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Labels:
+    """Measure what passages are worth to `agent` at each search of its trajectories.
+
+    Candidates are what the agent's retriever finds for the string it was sent, relevance comes
+    from `judge`, correctness from continuing the agent, by default scored by exact match. What a
+    search should have found is the answer of the annotated hop that it asks, else what the
+    judge's chat model says. `settings` are those of the table `utility` of a config. Raises
+    ConfigError where a question has no hops and the judge no chat model, LLMError where a server
+    is down.
+    """
+    return label_searches(
+        trajectories,
+        retriever=agent.retriever,
+        continue_=agent.continue_,
+        judge=judge,
+        subanswers=subanswers or _subanswers(trajectories, judge),
+        reward=reward or _exact_match,
+        settings=settings,
+        seed=seed,
+        progress="labelling" if progress else None,
+    )
+
+
+def select(labels: Labels, *, rule: Rule | None = None, seed: int = 0) -> list[Example]:
+    """Return the retriever's training examples.
+
+    Without a rule these are the examples selected while labelling. With one, such as
+    `agentic_r.utility.select.UpstreamRule(threshold=80)`, they are selected anew from what was
+    measured; nothing is measured again.
+    """
+    chosen = labels if rule is None else collect(labels.rows, rule=rule, seed=seed)
+    return list(chosen.examples)
+
+
+class HopOrLLMSubAnswers:
+    """Sub-answers from annotated hops, and from a chat model for searches that ask none."""
+
+    def __init__(self, model: LLMSubAnswers) -> None:
+        self._hops = HopSubAnswers()
+        self._model = model
+
+    async def subanswers(self, trajectory: Trajectory) -> list[str | None]:
+        """Return one sub-answer a search. Raises LLMError when the model cannot be reached."""
+        known = await self._hops.subanswers(trajectory)
+        if None not in known:
+            return known
+        said = await self._model.subanswers(trajectory)
+        return [a if a is not None else b for a, b in zip(known, said, strict=True)]
+
+    async def aclose(self) -> None:
+        """Close the model's connections; the next call opens new ones."""
+        await self._model.aclose()
+
+
+def _subanswers(trajectories: Sequence[Trajectory], judge: Judge) -> SubAnswers:
+    if isinstance(judge, LLMJudge):
+        return HopOrLLMSubAnswers(LLMSubAnswers(judge.chat))
+    bare = next((t.question for t in trajectories if not hops(t.question)), None)
+    if bare is not None:
+        raise ConfigError(
+            f"question {bare.id!r} has no metadata.hops, so nothing says what its searches should "
+            f"have found and {type(judge).__name__} cannot be asked; annotate the questions, or "
+            'use judge=LLMJudge("http://..."), or give subanswers='
+        )
+    return HopSubAnswers()
+
+
+def _exact_match(question: Question, answer: str | None) -> float:
+    return exact_match(answer, question.answers)

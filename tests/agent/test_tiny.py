@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentic_r.agent.agent import tiny_checkpoint
+from agentic_r.agent.dialects.search_r1 import SearchR1
+from agentic_r.agent.tiny import (
+    LEVELS,
+    MAX_LENGTH,
+    PROMPT,
+    TAGS,
+    build_model,
+    build_tokenizer,
+    lessons,
+    save,
+    stream,
+    worlds,
+)
+from agentic_r.errors import ConfigError
+from agentic_r.types import Hit
+from agentic_r.world import AGENT, HELD_OUT, Sizes, generate
+from agentic_r.world.names import pool_of, words
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return build_tokenizer()
+
+
+def ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=st.text(max_size=60))
+def test_any_text_comes_back_whole(text: str, tokenizer: Any) -> None:
+    assert tokenizer.decode(ids(tokenizer, text), skip_special_tokens=False) == text
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    pieces=st.lists(
+        st.sampled_from([*TAGS, " ", "\n", "\n\n", " <", "Halsen", "é", "1873", "?"]), max_size=12
+    )
+)
+def test_tags_between_other_text_come_back_whole(pieces: list[str], tokenizer: Any) -> None:
+    text = "".join(pieces)
+    assert tokenizer.decode(ids(tokenizer, text), skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("pool", [AGENT, HELD_OUT])
+@pytest.mark.parametrize("before", [" ", ""])
+def test_every_name_word_of_both_pools_is_two_tokens(
+    tokenizer: Any, pool: str, before: str
+) -> None:
+    named = words(AGENT if pool == AGENT else HELD_OUT)
+    sizes = {len(ids(tokenizer, f"{before}{word}")) for word in named}
+    assert sizes == {2}
+
+
+def test_no_name_word_is_in_the_vocabulary(tokenizer: Any) -> None:
+    vocabulary = {token.removeprefix("Ġ") for token in tokenizer.get_vocab()}
+    assert not vocabulary & set(words(AGENT))
+    assert not vocabulary & set(words(HELD_OUT))
+
+
+def test_protocol_tags_are_single_tokens_wherever_they_stand(tokenizer: Any) -> None:
+    for tag in TAGS:
+        single = ids(tokenizer, tag)
+        assert len(single) == 1
+        for text in (f"x{tag}y", f" {tag} ", f"\n{tag}\n", f"{tag}{tag}"):
+            assert single[0] in ids(tokenizer, text)
+    assert len({ids(tokenizer, tag)[0] for tag in TAGS}) == len(TAGS) == 8
+
+
+def test_the_words_of_held_out_worlds_are_known(tokenizer: Any) -> None:
+    """English is one token a word also in worlds of the other names: nothing falls to bytes."""
+    world = generate(4, Sizes(20, 12, 12, 12, 12, 40, 10, 30), HELD_OUT)
+    for passage in world.corpus:
+        shown = SearchR1(PROMPT).observe([Hit(passage, 1.0)])
+        found = tokenizer.convert_ids_to_tokens(ids(tokenizer, shown))
+        assert not [
+            token for token in found if len(token) == 1 and token.isascii() and token.isalnum()
+        ], shown
+
+
+def test_the_packaged_tokenizer_is_the_one_that_is_built(tokenizer: Any) -> None:
+    from transformers import AutoTokenizer
+
+    try:
+        folder = tiny_checkpoint()
+    except ConfigError:
+        pytest.skip("this checkout has no packaged checkpoint")
+    assert AutoTokenizer.from_pretrained(folder).get_vocab() == tokenizer.get_vocab()
+
+
+def test_lessons_come_from_worlds_of_the_agents_names() -> None:
+    rng = random.Random(0)
+    for teacher in islice(worlds(0), 2):
+        for entity in teacher.world.entities:
+            assert {pool_of(word) for word in entity.name.split()} == {AGENT}
+        for lesson, _ in LEVELS:
+            taught = lessons(teacher, lesson, rng)
+            assert {t.question.metadata["hop_count"] for t in taught} == set(
+                range(1, lesson.hops + 1)
+            )
+
+
+def test_the_stream_fits_the_budget_and_the_model(tokenizer: Any) -> None:
+    made = list(islice(stream(tokenizer, [3], 0, 4000), 6))
+    for batch in made:
+        longest = max(len(example.ids) for example in batch)
+        assert longest <= MAX_LENGTH
+        assert len(batch) == 1 or longest * len(batch) <= 4000
+        assert all(any(example.written) for example in batch)
+    again = list(islice(stream(tokenizer, [3], 0, 4000), 6))
+    assert made == again
+
+
+def test_a_saved_model_is_small_and_says_the_same(tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = build_model(len(tokenizer), 0).eval()
+    save(model, tokenizer, tmp_path, {"steps": 0})
+    assert 0.9e6 < model.num_parameters() < 3e6
+    assert (tmp_path / "model.safetensors").stat().st_size < 15e6
+    assert (tmp_path / "prompt.txt").read_text() == PROMPT
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    text = SearchR1(PROMPT).template.format(question="Who taught the baker Halsen Mirov?")
+    read = AutoTokenizer.from_pretrained(tmp_path)
+    assert ids(read, text) == ids(tokenizer, text)
+    with torch.no_grad():
+        given = torch.tensor([ids(tokenizer, text)])
+        before, after = model(input_ids=given).logits, loaded(input_ids=given).logits
+    # The file holds bfloat16, which keeps 8 bits of every weight.
+    assert float((before - after).abs().max() / before.abs().max()) < 0.05

@@ -1,0 +1,147 @@
+"""Write the two pages of docs/ that are made from the code: `python tools/reference.py`.
+
+docs/config.md lists every setting and docs/cli.md every verb. With `--check` nothing is written
+and the exit code says whether the pages are up to date; tests/test_docs.py does the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from agentic_r.cli import build_parser
+from agentic_r.config import config_fields
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+CONFIG_HEAD = """# Settings
+
+Made from the code by `python tools/reference.py`; do not edit by hand.
+
+One TOML file holds the settings of a run, and its tables are the folders of the package. Every
+setting has a default, so a config names only what it changes. On the command line a setting is
+given by its dotted name: `--retriever.train.epochs 1`. `agentic-r loop CONFIG --dry-run` prints
+all settings as they will be used. An unknown name is an error that names the nearest one.
+"""
+
+CLI_HEAD = """# The command line
+
+Made from the code by `python tools/reference.py`; do not edit by hand.
+
+    agentic-r VERB CONFIG [--dotted.setting VALUE ...]
+
+`CONFIG` is the TOML file with the settings; `--dry-run` prints the resolved settings and stops.
+Any [setting](config.md) can be given by its dotted name, as `--seed 7`. Exit codes: 0 done, 1 an
+error in one line, 2 a usage or config error, 130 stopped by Ctrl-C. Stopped, killed or failed: the
+same command goes on from where it was. Other settings on an existing run are refused with both
+values; `agentic-r loop CONFIG --fork NAME` starts a new run that reuses what is unaffected.
+"""
+
+ABOUT_TABLES = {
+    "": "The run",
+    "data": "`[data]`: passages and questions",
+    "world": '`[world]`: size of the generated world (`data.source = "world"`)',
+    "retriever": "`[retriever]`: the dense retriever",
+    "retriever.train": "`[retriever.train]`: how it is trained",
+    "agent": "`[agent]`: the search agent",
+    "agent.train": "`[agent.train]`: how the agent is trained on its own correct trajectories",
+    "utility": "`[utility]`: how passages are judged and examples selected",
+    "loop": "`[loop]`: the iteration",
+    "evaluation": "`[evaluation]`: what the table compares",
+}
+
+
+def config_page() -> str:
+    """Return docs/config.md."""
+    lines = [CONFIG_HEAD]
+    table = None
+    for field in config_fields():
+        head, _, name = field.key.rpartition(".")
+        if head != table:
+            table = head
+            lines += ["", f"## {ABOUT_TABLES.get(head, head)}", ""]
+            lines += ["| setting | default | values | what it is |", "|---|---|---|---|"]
+        values = _cell(field.type)
+        lines.append(f"| `{name}` | `{_shown(field.default)}` | {values} | {_cell(field.doc)} |")
+    return _tidy(lines)
+
+
+def cli_page() -> str:
+    """Return docs/cli.md."""
+    lines = [CLI_HEAD]
+    for name, verb in _verbs().items():
+        named = [action for action in verb._actions if not isinstance(action, argparse._HelpAction)]
+        usage = " ".join(_written(action) for action in named)
+        lines += [f"\n## agentic-r {name}", "", verb.description or "", ""]
+        lines += [f"    agentic-r {name} {usage}", ""]
+        own = [action for action in named if action.dest not in ("config", "dry_run")]
+        lines += [f"- `{_written(action)}`: {_about(action)}" for action in own]
+    return _tidy(lines)
+
+
+def _tidy(lines: list[str]) -> str:
+    """Join lines with single blank ones between them and one newline at the end."""
+    text = "\n".join(lines)
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text.rstrip() + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Return the pages by path."""
+    return {DOCS / "config.md": config_page(), DOCS / "cli.md": cli_page()}
+
+
+def _verbs() -> dict[str, argparse.ArgumentParser]:
+    found = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(next(found).choices)
+
+
+def _written(action: argparse.Action) -> str:
+    if not action.option_strings:
+        name = "|".join(action.choices) if action.choices else str(action.metavar or action.dest)
+        return f"{name} [{name} ...]" if action.nargs == "+" else name
+    option = action.option_strings[-1]
+    if action.nargs == 0:
+        return f"[{option}]"
+    value = "|".join(action.choices) if action.choices else str(action.metavar or "VALUE")
+    return f"[{option} {value}]"
+
+
+def _about(action: argparse.Action) -> str:
+    about = action.help or "-"
+    if action.default in (None, "", False) or not action.option_strings:
+        return about
+    return f"{about}; default {action.default}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(list(value)) if isinstance(value, tuple) else f"{value}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for path, text in pages().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    verb = "out of date, run: python tools/reference.py" if check else "written"
+    sys.stdout.write("".join(f"{name}: {verb}\n" for name in stale))
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
