@@ -6,7 +6,6 @@ The files hold nothing but passages, questions and answers, as a user's would.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -15,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from agentic_r.agent.agent import tiny_checkpoint
 from agentic_r.cli import main
 from agentic_r.config import load_config
-from agentic_r.errors import ConfigError
 from agentic_r.testing.server import serving
 from agentic_r.world import Sizes, generate
 from tests.agent.conftest import make_model
+from tests.checkpoint import checkpoint, needs_tiny
 
 CONFIG = Path(__file__).parents[1] / "configs" / "own-data.toml"
 SMALL = [
@@ -32,20 +30,6 @@ SMALL = [
     *("--agent.max_tokens", "96"),
 ]
 NAMED = ["--agent.name", "reader", "--utility.judge_name", "grader"]
-
-
-def checkpoint() -> Path | None:
-    """Return the folder of the tiny agent, None while the package has none."""
-    try:
-        return Path(os.environ.get("AGENTIC_R_TEST_AGENT") or tiny_checkpoint())
-    except ConfigError:
-        return None
-
-
-needs_tiny = pytest.mark.skipif(
-    checkpoint() is None,
-    reason="the packaged checkpoint agentic_r/checkpoints/tiny-agent is missing",
-)
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 import agentic_r.stage
-from agentic_r.config import Config, LoopConfig, RetrieverConfig
+from agentic_r.config import AgentConfig, Config, LoopConfig, RetrieverConfig, UtilityConfig
 from agentic_r.errors import RunError
 from agentic_r.manifest import read
-from agentic_r.stage import Run, status
+from agentic_r.stage import Run, lasting, status
 
 SOURCE = str(Path(agentic_r.stage.__file__).parents[1])
 
@@ -139,6 +139,28 @@ def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
         pass
     with Run.open(tmp_path / "run", Config(runs="there")) as run:
         assert '"there"' in (run.folder / "config.json").read_text()
+
+
+def test_a_server_may_move_where_its_model_has_a_name(tmp_path: Path) -> None:
+    def at(port: int, name: str, judge: str = "judge") -> Config:
+        return Config(
+            agent=AgentConfig(model=f"http://node:{port}", name=name),
+            utility=UtilityConfig(judge=f"http://node:{port}/v1", judge_name=judge),
+        )
+
+    def started(config: Config, folder: Path) -> None:
+        with Run.open(folder, config) as run:
+            make(run)
+
+    started(at(1, "reader"), tmp_path / "named")
+    started(at(2, "reader"), tmp_path / "named")
+    with pytest.raises(RunError, match=r'agent\.name was "reader", now "other"'):
+        started(at(2, "other"), tmp_path / "named")
+    assert lasting(at(1, "reader")) == lasting(at(2, "reader"))
+
+    started(at(1, "", "judge"), tmp_path / "unnamed")
+    with pytest.raises(RunError, match=r'agent\.model was "http://node:1", now "http://node:2"'):
+        started(at(2, "", "judge"), tmp_path / "unnamed")
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -51,8 +51,10 @@ class Data:
     @cached_property
     def digests(self) -> dict[str, str]:
         """Digests of the corpus and of each split: what a stage names as its inputs."""
-        splits = {name: fingerprint(list(getattr(self, name))) for name in SPLITS}
-        return {"corpus": self.corpus.digest, **splits}
+        digests = {"corpus": self.corpus.digest}
+        for name in SPLITS:
+            digests[name] = fingerprint(list(getattr(self, name)))
+        return digests
 
 
 def open_data(config: Config) -> Data:

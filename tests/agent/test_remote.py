@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ import pytest
 
 from agentic_r.agent.dialects import SearchR1
 from agentic_r.agent.local import LocalLLM
-from agentic_r.agent.remote import RemoteLLM, made_good
+from agentic_r.agent.remote import Manners, RemoteLLM, made_good
 from agentic_r.agent.rollout import run_rollout
-from agentic_r.errors import ConfigError, LLMError
+from agentic_r.errors import ConfigError, LLMError, OutageError
 from agentic_r.protocols import LLM, Completion, Sampling
 from agentic_r.testing import TableRetriever
 from agentic_r.testing.server import serving
@@ -222,6 +223,8 @@ def test_the_key_comes_from_the_environment_and_is_sent(monkeypatch: pytest.Monk
 def test_addresses() -> None:
     assert RemoteLLM("http://host:1/").url == "http://host:1/v1"
     assert RemoteLLM("https://host/v1/").url == "https://host/v1"
+    assert RemoteLLM("https://host/api").url == "https://host/api/v1"
+    assert RemoteLLM("https://host/v1beta/openai/").url == "https://host/v1beta/openai"
     with pytest.raises(ConfigError, match="expected http://HOST:PORT/v1"):
         RemoteLLM("host:1")
 
@@ -259,3 +262,94 @@ def test_made_good(
     choice = {"text": text, "finish_reason": reason, "stop_reason": named}
     done = made_good(choice, STOP, habit)
     assert (done.text, done.finish) == (expected or "<search> a </search>", finish)
+
+
+def test_a_server_that_goes_down_stops_the_rollout_and_one_that_refuses_does_not() -> None:
+    start = [Trajectory(str(n), Question(str(n), f"question {n}", ("x",))) for n in range(3)]
+
+    def carry(reply: httpx.Response) -> list[Trajectory]:
+        llm = replying(RemoteLLM("http://127.0.0.1:1", "m", pause=0.0), lambda request: reply)
+        llm.manners = Manners("keeps", include=False)
+        return run_rollout(
+            llm,
+            TableRetriever({}),
+            start,
+            SearchR1("{question}\n"),
+            k=1,
+            form="query",
+            turns=3,
+            sampling=Sampling(max_tokens=4),
+        )
+
+    with pytest.raises(OutageError, match="answer 503: no reason given in each of 7 tries"):
+        carry(httpx.Response(503))
+    assert {end.stop for end in carry(httpx.Response(400, text="prompt too long"))} == {"error"}
+    assert {end.stop for end in carry(httpx.Response(500, text="bug"))} == {"error"}
+
+
+def test_what_a_chat_server_refuses_by_name_is_left_out_from_then_on() -> None:
+    bodies: list[dict[str, Any]] = []
+    refusals = [
+        "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+        "Unsupported value: 'temperature' does not support 0",
+        "System role not supported",
+    ]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        if len(bodies) <= len(refusals):
+            return httpx.Response(400, json={"error": {"message": refusals[len(bodies) - 1]}})
+        return httpx.Response(200, json={"choices": [{"message": {"content": "hi"}}]})
+
+    llm = replying(RemoteLLM("http://127.0.0.1:1", "m"), handler)
+    assert asyncio.run(llm.chat("be kind", "hello", Sampling(max_tokens=9))) == "hi"
+    assert asyncio.run(llm.chat("be kind", "hello", Sampling(max_tokens=9))) == "hi"
+    assert len(bodies) == 5
+    assert bodies[4] == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "be kind\n\nhello"}],
+        "max_completion_tokens": 9,
+        "top_p": 1.0,
+    }
+    stubborn = httpx.Response(400, json={"error": {"message": "'max_tokens' is too large"}})
+    llm = replying(RemoteLLM("http://127.0.0.1:1", "m"), lambda request: stubborn)
+    with pytest.raises(LLMError, match="too large"):
+        asyncio.run(llm.chat("s", "u", Sampling()))
+
+
+def test_a_judge_that_used_up_its_tokens_is_told_which_setting_to_raise() -> None:
+    reply = {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}
+    answer = httpx.Response(200, json=reply)
+    llm = replying(RemoteLLM("http://127.0.0.1:1", "m", role="judge"), lambda request: answer)
+    with pytest.raises(LLMError, match=r"all 50 tokens, so raise utility\.judge_tokens"):
+        asyncio.run(llm.chat("s", "u", Sampling(max_tokens=50)))
+
+
+@pytest.mark.parametrize("listed", [{}, {"data": []}, {"data": ["m"]}, {"data": [{"id": 3}]}])
+def test_a_server_without_a_model_list_wants_the_name(listed: dict[str, Any]) -> None:
+    answer = httpx.Response(200, json=listed)
+    llm = replying(RemoteLLM("http://127.0.0.1:1", role="judge"), lambda request: answer)
+    with pytest.raises(LLMError, match=r"set utility\.judge_name"):
+        asyncio.run(llm.chat("s", "u", Sampling()))
+
+
+def test_messages_name_the_judges_settings() -> None:
+    with pytest.raises(ConfigError, match=r"^utility\.judge_api_key_env: the environment variable"):
+        RemoteLLM("http://127.0.0.1:1", api_key_env="AR_NO_SUCH_KEY", role="judge")
+    with pytest.raises(ConfigError, match=r"^utility\.judge_concurrency: got 0"):
+        RemoteLLM("http://127.0.0.1:1", concurrency=0, role="judge")
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match=r"name or password in it.*agent\.api_key_env") as caught:
+        RemoteLLM("http://me:secret@host:1/v1")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_never_answered_is_given_up_sooner() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    llm = RemoteLLM(url, "m", pause=0.0)
+    with pytest.raises(OutageError, match="in each of 3 tries"):
+        asyncio.run(ask(llm, PROMPTS[:1], Sampling(max_tokens=3)))

@@ -39,13 +39,13 @@ def ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(text=st.text(max_size=60))
 def test_any_text_comes_back_whole(text: str, tokenizer: Any) -> None:
     assert tokenizer.decode(ids(tokenizer, text), skip_special_tokens=False) == text
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     pieces=st.lists(
         st.sampled_from([*TAGS, " ", "\n", "\n\n", " <", "Halsen", "é", "1873", "?"]), max_size=12

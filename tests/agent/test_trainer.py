@@ -88,7 +88,7 @@ def random_examples(count: int, seed: int = 0, longest: int = 40) -> list[Encode
     return made
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(example=TRAJECTORIES)
 def test_exactly_what_the_agent_wrote_is_trained_on(example: Trajectory, tokenizer: Any) -> None:
     encoded = encode([example], tokenizer, DIALECT, 10_000)[0]

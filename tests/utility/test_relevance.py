@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentic_r.errors import LLMError
+from agentic_r.errors import LLMError, OutageError
 from agentic_r.protocols import JudgeRequest
 from agentic_r.types import Candidate, Passage, Question, Search, Trajectory, Turn
 from agentic_r.utility.relevance import grade, graded
@@ -86,3 +86,15 @@ def test_a_judge_that_miscounts_is_a_bug_and_connections_are_closed() -> None:
     with pytest.raises(ValueError, match="got 2 scores, expected 1"):
         graded(where, found(where), judge, Sub())
     assert judge.closed == 1
+
+
+def test_one_outage_stops_everything() -> None:
+    class Down(Judge):
+        async def relevance(self, request: JudgeRequest) -> list[float | None]:
+            if request.query == "b":
+                raise OutageError("no connection")
+            return await super().relevance(request)
+
+    where = places("t", "a", "b")
+    with pytest.raises(OutageError, match="no connection"):
+        graded(where, found(where), Down(), Sub())

@@ -261,7 +261,7 @@ def test_a_bare_name_is_ambiguous_and_ids_tell_nothing(world: World) -> None:
     assert 0.4 < middle < 0.6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.tuples(*[st.integers(10, 25)] * 5))
 def test_any_size_the_config_allows_makes_a_world(seed: int, sizes: tuple[int, ...]) -> None:
     world = generate(seed, Sizes(*sizes, 20, 5, 15))

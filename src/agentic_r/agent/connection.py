@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 import re
@@ -102,17 +101,19 @@ class Connection:
     async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         client = self._open()
         async with self._slots:
-            for tries in itertools.count(1):
-                tried = await self._try(client, method, self.url + path, body)
-                if isinstance(tried, dict):
-                    return tried
+            tries = 0
+            while True:
+                found = await self._try(client, method, self.url + path, body)
+                if not isinstance(found, _Failure):
+                    return found
+                tries += 1
                 if tries > self._allowed():
-                    break
-                await asyncio.sleep(self._wait(tries - 1, tried.wait))
-        raise (OutageError if tried.down else LLMError)(
-            f"{self.url}{path}: got {tried.message} in each of {tries} tries; check that "
-            "the server runs, that its address is right and that it is not overloaded"
-        ) from tried.cause
+                    raise (OutageError if found.down else LLMError)(
+                        f"{self.url}{path}: got {found.message} in each of {tries} tries; check "
+                        "that the server runs, that its address is right and that it is not "
+                        "overloaded"
+                    ) from found.cause
+                await asyncio.sleep(self._wait(tries - 1, found.wait))
 
     async def _try(
         self, client: httpx.AsyncClient, method: str, url: str, body: dict[str, Any] | None

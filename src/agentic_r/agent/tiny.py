@@ -37,7 +37,7 @@ MAX_LENGTH = 1536
 LEVELS: tuple[tuple[Lesson, float], ...] = (
     (Lesson(ks=(1,), gold=0.9, hops=1, confusing=0.7), 0.75),
     (Lesson(ks=(1, 1, 2), gold=0.9, hops=2), 0.75),
-    (Lesson(ks=(1, 2, 3), gold=0.85, hops=3), 0.80),
+    (Lesson(ks=(1, 2, 3), gold=0.85, hops=3), 0.35),
     (Lesson(ks=(1, 2, 3, 3), gold=0.8, hops=3), 2.0),
 )
 """Lessons in order, each with the share of right trajectories at which the next begins."""
@@ -185,7 +185,7 @@ def train(options: argparse.Namespace) -> None:
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         trainer.restore(saved["trainer"])
-        level[0] = saved["level"]
+        level[0] = saved["level"] if options.level < 0 else options.level
     elif options.start:
         saved = torch.load(options.start, weights_only=True)
         model.load_state_dict(saved["trainer"]["model"], strict=False)
@@ -217,7 +217,8 @@ def train(options: argparse.Namespace) -> None:
             temporary = checkpoint.with_suffix(".tmp")
             torch.save({"trainer": trainer.state(), "level": level[0]}, temporary)
             temporary.replace(checkpoint)
-            save(model, tokenizer, out / "checkpoint", {**vars(options), **entry})
+            kept = {k: v for k, v in vars(options).items() if k not in ("out", "start")}
+            save(model, tokenizer, out / "checkpoint", {**kept, **entry})
         if trainer.step >= options.steps:
             break
 
@@ -226,17 +227,17 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", required=True, help="folder for checkpoint, state and log")
-    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch-tokens", type=int, default=2500)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--decay-from", type=float, default=0.3)
+    parser.add_argument("--decay-from", type=float, default=0.55)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--examine", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--start", default="", help="state.pt of an earlier training to start from")
-    parser.add_argument("--level", type=int, default=-1, help="lesson to begin with, with --start")
+    parser.add_argument("--level", type=int, default=-1, help="lesson to go on with")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=False)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

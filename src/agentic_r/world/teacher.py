@@ -47,6 +47,9 @@ class Teacher:
             self._by_name[statement.entity.name].append(statement)
             if statement.relation:
                 self._by_relation[statement.relation.noun].append(statement)
+        self._naming: dict[str, list[Statement]] = defaultdict(list)
+        for fact in world.facts.values():
+            self._naming[fact.value].append(world.statements[fact.passage_id])
 
     def trajectory(self, question: Question, lesson: Lesson, rng: random.Random) -> Trajectory:
         """Return one worked example; it ends with the right answer or with giving up."""
@@ -58,7 +61,7 @@ class Teacher:
             for attempt in (0, 1):
                 query = fact.relation.queries[attempt].format(N=fact.entity.name)
                 shown = k if rng.random() < 0.7 else rng.choice(lesson.ks)
-                statements = self._shown(fact, shown, lesson, rng)
+                statements = self._shown(chain, position, shown, lesson, rng)
                 turns.append(self._search_turn(f"{think} {_target(fact)}", query, statements))
                 think, found = _reading(statements, fact)
                 if found:
@@ -80,26 +83,43 @@ class Teacher:
         last = Turn(text, "answer", answer=answer)
         return Trajectory(question.id, question, (*turns, last), "answered")
 
-    def _shown(self, fact: Fact, k: int, lesson: Lesson, rng: random.Random) -> list[Statement]:
+    def _shown(
+        self, chain: Sequence[Fact], position: int, k: int, lesson: Lesson, rng: random.Random
+    ) -> list[Statement]:
         """Draw `k` different passages, as an imperfect retriever might return them."""
-        gold = self.world.statements[fact.passage_id]
+        gold = self.world.statements[chain[position].passage_id]
         drawn = {gold.passage_id: gold} if rng.random() < lesson.gold else {}
         taboo = gold.passage_id
         while len(drawn) < k:
-            statement = rng.choice(self._pool(fact, lesson, rng))
+            statement = rng.choice(self._pool(chain, position, lesson, rng))
             if statement.passage_id != taboo:
                 drawn[statement.passage_id] = statement
         shown = list(drawn.values())
         rng.shuffle(shown)
         return shown
 
-    def _pool(self, fact: Fact, lesson: Lesson, rng: random.Random) -> list[Statement]:
-        """Choose where the next wrong passage comes from."""
-        if rng.random() < lesson.confusing:
-            namesakes = self._by_name[fact.entity.name]
-            same = [s for s in namesakes if s.relation is fact.relation]
-            return same if len(same) > 4 and rng.random() < 0.75 else namesakes
-        return self._by_relation[fact.relation.noun] if rng.random() < 0.6 else self._all
+    def _pool(
+        self, chain: Sequence[Fact], position: int, lesson: Lesson, rng: random.Random
+    ) -> list[Statement]:
+        """Choose where the next wrong passage comes from.
+
+        The question is part of what a retriever is sent, so passages of its other hops come
+        back as well, those that were read before among them.
+        """
+        fact = chain[position]
+        if rng.random() >= lesson.confusing:
+            return self._by_relation[fact.relation.noun] if rng.random() < 0.6 else self._all
+        others = [other for other in chain if other is not fact]
+        if others and rng.random() < 0.4:
+            other = rng.choice(others)
+            again = [self.world.statements[other.passage_id]]
+            return again if rng.random() < 0.6 else self._by_name[other.entity.name]
+        naming = self._naming[fact.entity.name]
+        if naming and rng.random() < 0.1:
+            return naming
+        namesakes = self._by_name[fact.entity.name]
+        same = [s for s in namesakes if s.relation is fact.relation]
+        return same if len(same) > 4 and rng.random() < 0.75 else namesakes
 
 
 def passages_of(trajectory: Trajectory) -> list[Passage]:

@@ -1,0 +1,259 @@
+"""The whole loop on a small world: what it leaves, and that nothing is done twice."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agentic_r.cli import main
+from agentic_r.config import Config, load_config
+from agentic_r.errors import ConfigError, DataError
+from agentic_r.evaluation.benchmark import Record, summarise
+from agentic_r.io import read_jsonl
+from agentic_r.loop import open_run, run_loop
+from agentic_r.retriever.encoder import Encoder
+from agentic_r.testing import OracleReader
+
+from .runs import differences, read_json, read_lines, results, write_config, written
+
+ROW = {"name", "k", "em", "f1", "hit_at_3", "searches", "seconds", "n"}
+
+
+class Made(NamedTuple):
+    config: Path
+    folder: Path
+    printed: str
+    report: dict[str, Any]
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in self.report["rows"]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("loop")
+    config = write_config(folder, runs=folder / "runs")
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["loop", str(config)]) == 0
+    run = folder / "runs" / "small"
+    return Made(config, run, out.getvalue(), read_json(run / "report.json"))
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise AssertionError("this was done before")
+
+
+def test_the_table_has_every_system_once(made: Made) -> None:
+    assert [row["name"] for row in made.report["rows"]] == [
+        "BM25 query, k=2",
+        "untouched query, k=1",
+        "untouched query, k=2",
+        "untouched question+query, k=1",
+        "untouched question+query, k=2",
+        "iteration 1, k=2",
+        "iteration 2, k=2",
+        "oracle, k=2",
+    ]
+    for row in made.report["rows"]:
+        assert set(row) >= ROW
+        assert f"k={row['k']}" in row["name"]
+        assert row["n"] == 24 == row["n_seen"] + row["n_unseen"]
+        assert row["failed"] == 0
+        assert row["seconds"] > 0
+        for rate in ("em", "f1", "hit_at_3", "em_seen", "em_unseen"):
+            assert 0.0 <= row[rate] <= 1.0
+        assert 1.0 <= row["searches"] <= 3.0
+        assert set(row["em_by_hops"]) == {"1", "2", "3"}
+
+
+def test_the_ceiling_is_above_everything(made: Made) -> None:
+    assert made.rows["oracle, k=2"]["em"] == made.rows["oracle, k=2"]["hit_at_3"] == 1.0
+    assert max(row["em"] for row in made.report["rows"]) == 1.0
+
+
+def test_training_helps(made: Made) -> None:
+    hits = {name: row["hit_at_3"] for name, row in made.rows.items()}
+    assert hits["iteration 2, k=2"] > hits["untouched question+query, k=2"]
+
+
+def test_the_gain_is_the_last_iteration_over_the_best_untouched_row(made: Made) -> None:
+    gain, rows = made.report["gain"], made.rows
+    assert set(gain) == {"em", "low", "high", "name", "over"}
+    assert gain["name"] == "iteration 2, k=2"
+    untouched = {name: row["em"] for name, row in rows.items() if name.startswith("untouched")}
+    assert rows[gain["over"]]["em"] == max(untouched.values())
+    assert gain["over"] in untouched
+    assert gain["em"] == pytest.approx(rows[gain["name"]]["em"] - rows[gain["over"]]["em"])
+    assert gain["low"] <= gain["em"] <= gain["high"]
+    gap = 1.0 - rows[gain["over"]]["em"]
+    assert made.report["gap_closed"] == pytest.approx(gain["em"] / gap)
+    compared = {c["name"]: c for c in made.report["comparisons"]}
+    assert set(compared) == set(rows) - {gain["over"]}
+    for name, comparison in compared.items():
+        assert comparison["over"] == gain["over"]
+        wanted = rows[name]["em"] - rows[gain["over"]]["em"]
+        assert comparison["difference"] == pytest.approx(wanted)
+
+
+def test_rows_follow_from_their_records(made: Made) -> None:
+    for folder in sorted((made.folder / "evaluation").iterdir()):
+        records = read_jsonl(folder / "scores" / "records.jsonl", Record)
+        row = read_json(folder / "scores" / "row.json")
+        again = summarise(records, row["name"], row["k"], row["seconds"])
+        assert {key: getattr(again, key) for key in row} == row == made.rows[row["name"]]
+        assert {record.id.partition("-")[0] for record in records} == {"test"}
+
+
+def test_labelling_says_what_it_cost(made: Made) -> None:
+    assert len(made.report["labelling"]) == 2
+    for number, cost in enumerate(made.report["labelling"], 1):
+        assert set(cost) == {"searches", "kept", "continuations", "exhaustive"}
+        folder = made.folder / f"iteration-{number}" / "labels"
+        utilities = read_lines(folder / "utilities.jsonl")
+        searches = {(u["trajectory_id"], u["search"]) for u in utilities}
+        assert cost["searches"] == len(searches)
+        assert cost["exhaustive"] == 20 * cost["searches"] == len(utilities)
+        measured = [u for u in utilities if u["why"] == "measured"]
+        assert len(measured) == cost["continuations"] < cost["exhaustive"]
+        assert 0 < cost["kept"] == len(read_lines(folder / "examples.jsonl"))
+
+
+def test_examples_are_what_the_labels_say(made: Made) -> None:
+    for number in (1, 2):
+        folder = made.folder / f"iteration-{number}" / "labels"
+        by_query: dict[str, dict[str, Any]] = {}
+        for utility in read_lines(folder / "utilities.jsonl"):
+            by_query.setdefault(utility["sent"], {})[utility["passage_id"]] = utility
+        for example in read_lines(folder / "examples.jsonl"):
+            candidates = by_query[example["query"]]
+            assert " [SEP] " in example["query"]
+            assert example["question_id"].startswith("train-")
+            assert len(example["negatives"]) == len(set(example["negatives"])) == 5
+            assert not set(example["negatives"]) & set(example["positives"])
+            for id in example["positives"]:
+                assert candidates[id]["relevance"] >= 60.0
+                assert candidates[id]["correctness"] == 1.0
+            assert {*example["positives"], *example["negatives"]} <= set(candidates)
+
+
+def test_each_iteration_uses_the_retriever_before_it(made: Made) -> None:
+    def inputs(stage: str) -> dict[str, str]:
+        found: dict[str, str] = read_json(made.folder / stage / "manifest.json")["inputs"]
+        return found
+
+    untouched = inputs("base/index")["encoder"]
+    first = inputs("iteration-1/index")["encoder"]
+    assert len({untouched, first, inputs("iteration-2/index")["encoder"]}) == 3
+    assert inputs("iteration-1/rollouts")["retriever"] == untouched
+    assert inputs("iteration-1/labels")["retriever"] == untouched
+    assert inputs("iteration-2/rollouts")["retriever"] == first
+    assert inputs("iteration-2/labels")["retriever"] == first
+    for number in (1, 2):  # start = "base"
+        assert inputs(f"iteration-{number}/retriever")["encoder"] == untouched
+
+
+def test_the_rest_of_the_report(made: Made) -> None:
+    report = made.report
+    assert report["seed"] == 0 and report["name"] == "small"
+    assert (report["setup"]["train"], report["setup"]["test"]) == (24, 24)
+    assert [curve["iteration"] for curve in report["curves"]] == [1, 2]
+    for curve in report["curves"]:
+        assert [point["step"] for point in curve["points"]] == list(
+            range(1, len(curve["points"]) + 1)
+        )
+    times = Counter((entry["stage"], entry["iteration"]) for entry in report["stages"])
+    assert set(times.values()) == {1}
+    assert {("rollouts", 1), ("labels", 2), ("evaluation", None)} <= set(times)
+    assert {case["split"] for case in report["cases"]} <= {"test", "training"}
+    assert report["cases"]
+
+
+def test_the_page_is_self_contained(made: Made) -> None:
+    page = (made.folder / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?!#)[a-z]+:", page)
+    for row in made.report["rows"]:
+        assert row["name"].partition(",")[0] in page
+
+
+def test_what_is_printed(made: Made) -> None:
+    for row in made.report["rows"]:
+        assert row["name"] in made.printed
+    assert f"{100 * made.report['gain']['em']:+.1f} points" in made.printed
+    assert str(made.folder / "report.html") in made.printed
+
+
+def test_running_it_again_does_nothing(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Encoder, "forward", refuse)
+    monkeypatch.setattr(OracleReader, "complete", refuse)
+    before, found = written(made.folder), results(made.folder)
+    assert main(["loop", str(made.config)]) == 0
+    after = written(made.folder)
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert changed <= {"config.json", "lock", "report.json", "report.html"}
+    assert differences(found, results(made.folder)) == []
+    printed = capsys.readouterr()
+    # All but the table's column of seconds, which is read from the manifests, is new each time.
+    assert printed.out == made.printed
+    assert "it/s" not in printed.err and "q/s" not in printed.err
+
+
+def test_a_fork_with_another_k_reuses_what_does_not_depend_on_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(made.config, [("retriever.k", "1")])
+    encoded: list[str] = []
+    encode = Encoder.encode
+
+    def counted(self: Encoder, texts: Any, kind: Any, *args: Any, **kwargs: Any) -> Any:
+        encoded.append(kind)
+        return encode(self, texts, kind, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    before = written(made.folder)
+    with open_run(config, "other") as run:
+        outcome = run_loop(run, config, until="iteration-1/labels")
+    assert "passage" not in encoded
+    assert "query" in encoded
+    fork = made.folder.with_name("other")
+    for name in ("base/index/index/passages.faiss", "data/corpus.jsonl"):
+        assert (fork / name).read_bytes() == (made.folder / name).read_bytes()
+        assert (fork / name).stat().st_ino == (made.folder / name).stat().st_ino
+    searches = [s for t in read_lines(fork / "iteration-1" / "rollouts" / "trajectories.jsonl")
+                for turn in t["turns"] for s in turn["searches"]]  # fmt: skip
+    assert searches
+    assert {len(search["hits"]) for search in searches} == {1}
+    assert outcome.loop.config.retriever.k == 1
+    assert written(made.folder) == before
+
+
+def test_other_settings_are_refused(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["loop", str(made.config), "--retriever.k", "3"]) == 1
+    said = capsys.readouterr().err
+    assert "retriever.k was 2, now 3" in said
+
+
+def test_a_stage_that_there_is_not_is_refused(made: Made) -> None:
+    config = load_config(made.config)
+    with (
+        open_run(config) as run,
+        pytest.raises(ConfigError, match="got stage 'iteration-7/labels', expected one of data"),
+    ):
+        run_loop(run, config, until="iteration-7/labels")
+
+
+def test_nothing_to_learn_from_is_said(tmp_path: Path, made: Made) -> None:
+    """No passage is relevant enough: the run stops and says what the searches lacked."""
+    config: Config = load_config(made.config, [("utility.relevance", "100"), ("agent.turns", "1")])
+    with open_run(config, "nothing") as run, pytest.raises(DataError) as raised:
+        run_loop(run, config)
+    assert "iteration-1: none of " in str(raised.value)
+    assert "lower utility.relevance" in str(raised.value)
