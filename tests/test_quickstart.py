@@ -11,15 +11,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 SHORT = {
-    "world.people": 30,
-    "world.companies": 20,
-    "world.cities": 20,
-    "world.films": 16,
-    "world.novels": 16,
-    "world.train_questions": 180,
-    "world.dev_questions": 20,
-    "world.test_questions": 120,
+    "world.people": 24,
+    "world.companies": 16,
+    "world.cities": 16,
+    "world.films": 14,
+    "world.novels": 14,
+    "world.train_questions": 120,
+    "world.dev_questions": 10,
+    "world.test_questions": 60,
     "evaluation.ks": "[1, 3]",
+    "retriever.train.batch": 8,
 }
 
 

@@ -274,6 +274,7 @@ def labels(
             reward=lambda question, answer: exact_match(answer, question.answers),
             settings=utility,
             seed=loop.config.seed,
+            chunk=agent.chunk,
             done=list(rows.rows),
             on_rows=keep,
             progress=None if stage.done else "labelling",

@@ -160,7 +160,8 @@ def examination(tokenizer: Any, level: int, seed: int, count: int = 192) -> list
 def save(model: Any, tokenizer: Any, folder: Path, facts: dict[str, Any]) -> None:
     """Write the checkpoint: weights in bfloat16, tokenizer, prompt and how it was made."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
+    tied = "lm_head.weight"  # the embedding once more
+    state = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items() if k != tied}
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     (folder / "prompt.txt").write_text(PROMPT, encoding="utf-8")
