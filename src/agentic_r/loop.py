@@ -149,7 +149,9 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         yield f"{name}/labels"
         _refuse_no_examples(name, found)
         start = base if config.retriever.train.start == "base" else encoder
-        encoder, curve = trained(loop, f"{name}/retriever", found.examples, start)
+        earlier = [e for past in outcome.iterations for e in past.labels.examples]
+        examples = [*(earlier if config.retriever.train.examples == "all" else ()), *found.examples]
+        encoder, curve = trained(loop, f"{name}/retriever", examples, start)
         current = index(loop, f"{name}/index", encoder)
         outcome.iterations.append(Iteration(number, trajectories, found, curve, current))
         yield f"{name}/retriever"

@@ -72,6 +72,10 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
         Literal["base", "previous"],
         Meta(description="Weights that each iteration starts from."),
     ] = "base"
+    examples: Annotated[
+        Literal["latest", "all"],
+        Meta(description="Examples trained on: this iteration's, or those of all so far."),
+    ] = "latest"
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
         Meta(description="Number format of training; auto takes bf16 where the hardware has it."),
