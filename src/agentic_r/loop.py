@@ -51,6 +51,7 @@ class Iteration:
     labels: Labels
     curve: list[CurvePoint]
     retrieval: Retrieval
+    trained_on: int
 
 
 @dataclass
@@ -153,7 +154,9 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         examples = [*(earlier if config.retriever.train.examples == "all" else ()), *found.examples]
         encoder, curve = trained(loop, f"{name}/retriever", examples, start)
         current = index(loop, f"{name}/index", encoder)
-        outcome.iterations.append(Iteration(number, trajectories, found, curve, current))
+        outcome.iterations.append(
+            Iteration(number, trajectories, found, curve, current, len(examples))
+        )
         yield f"{name}/retriever"
         if config.agent.train.epochs:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)

@@ -101,7 +101,7 @@ def _labelling(iteration: Iteration) -> Labelling:
 
 def _curve(iteration: Iteration) -> Curve:
     points = [Point(p.step, p.loss, p.epoch, p.learning_rate, p.seconds) for p in iteration.curve]
-    return Curve(iteration.number, len(iteration.labels.examples), points)
+    return Curve(iteration.number, iteration.trained_on, points)
 
 
 def _stage_times(outcome: Outcome) -> list[StageTime]:
