@@ -41,7 +41,7 @@ class Setup(msgspec.Struct, frozen=True):
     roots: int
     """Root entities behind the test questions; the test questions themselves where unknown."""
     k: int
-    """Passages shown a search, as chosen on the development questions."""
+    """Passages shown a search, as configured."""
     input: str
     """What the retriever is sent: "query" or "question+query"."""
     candidates: int = 20

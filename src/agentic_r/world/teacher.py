@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
+from agentic_r.types import Hit, Question, Search, Trajectory, Turn
 from agentic_r.world.generate import Fact, Statement, World, chain_of
 
 GIVEN_UP = "unknown"
@@ -120,11 +120,6 @@ class Teacher:
         namesakes = self._by_name[fact.entity.name]
         same = [s for s in namesakes if s.relation is fact.relation]
         return same if len(same) > 4 and rng.random() < 0.75 else namesakes
-
-
-def passages_of(trajectory: Trajectory) -> list[Passage]:
-    """Return every passage that a worked example shows."""
-    return [hit.passage for search in trajectory.searches for hit in search.hits]
 
 
 def _plan(chain: Sequence[Fact]) -> str:
