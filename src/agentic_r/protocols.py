@@ -7,7 +7,7 @@ learners (agent and retriever) never import each other; they meet here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -23,6 +23,43 @@ class Retriever(Protocol):
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return the `k` best hits for each query, best first, in the order of `queries`."""
         ...
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One call of a tool as a model wrote it; `arguments` is JSON text, not yet read."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A tool that a model may call; `parameters` is a JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a conversation; a "tool" message answers the call named by `call_id`."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """Messages for a model's chat template; `begun` is the assistant's text to be continued."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    begun: str = ""
+
+
+Prompt = str | tuple[int, ...] | Conversation
+"""What a model continues: text, token ids, or a conversation that its own template renders."""
 
 
 class Sampling(msgspec.Struct, frozen=True):
