@@ -38,11 +38,11 @@ def test_load(tmp_path: Path) -> None:
     path = questions_file(
         tmp_path,
         {"id": "x", "question": "Q?", "golden_answers": ["a", 1842], "metadata": {"root": "r"}},
-        {"id": 3, "question": "R?", "golden_answers": ["b"], "choices": [1]},
+        {"id": 3, "question": "R?", "golden_answers": ["b", True], "level": "hard"},
     )
     assert load_questions(path, "set") == [
         Question("x", "Q?", ("a", "1842"), "set", {"root": "r"}),
-        Question("3", "R?", ("b",), "set"),
+        Question("3", "R?", ("b", "True"), "set"),
     ]
 
 
@@ -65,6 +65,36 @@ def test_load(tmp_path: Path) -> None:
 def test_load_refuses(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_questions(questions_file(tmp_path, *rows))
+
+
+def test_the_answer_of_a_multiple_choice_is_the_text_of_the_choice(tmp_path: Path) -> None:
+    path = questions_file(
+        tmp_path,
+        {"id": "a", "question": "Q?", "golden_answers": [1], "choices": ["Ulm", "Bonn", 7]},
+        {"id": "b", "question": "Q?", "golden_answers": [0, 2], "choices": ["Ulm", "Bonn", 7]},
+        {"id": "c", "question": "Q?", "golden_answers": ["1"], "choices": ["Ulm", "1"]},
+        {"id": "d", "question": "Q?", "golden_answers": [1], "choices": []},
+    )
+    found = load_questions(path, "set")
+    assert [q.answers for q in found] == [("Bonn",), ("Ulm", "7"), ("1",), ("1",)]
+    assert found[0].metadata == {"choices": ["Ulm", "Bonn", "7"]}
+    assert found[3].metadata == {}
+
+
+@pytest.mark.parametrize("place", [2, -1])
+def test_a_choice_that_is_not_there(tmp_path: Path, place: int) -> None:
+    row = {"id": "a", "question": "Q?", "golden_answers": [place], "choices": ["Ulm", "Bonn"]}
+    with pytest.raises(DataError, match=rf":1: got answer {place}, expected .* 0 to 1"):
+        load_questions(questions_file(tmp_path, row))
+
+
+def test_patterns_are_checked_and_marked(tmp_path: Path) -> None:
+    rows = [{"id": n, "question": "Q?", "golden_answers": [a]} for n, a in enumerate(("a+", "(b"))]
+    assert load_questions(questions_file(tmp_path, rows[0]), patterns=True)[0].metadata == {
+        "patterns": True
+    }
+    with pytest.raises(DataError, match=r":2: got answer '\(b', expected a regular expression"):
+        load_questions(questions_file(tmp_path, *rows), patterns=True)
 
 
 def test_hops_fill_in_earlier_answers_only() -> None:

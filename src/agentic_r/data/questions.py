@@ -37,7 +37,8 @@ class _Line(msgspec.Struct):
 
     id: str | int | None = None
     question: str | None = None
-    golden_answers: list[str | int | float] | None = None
+    golden_answers: list[str | int | float | bool] | None = None
+    choices: list[str | int | float | bool] | None = None
     metadata: dict[str, Any] | None = None
 
 
@@ -80,12 +81,15 @@ class Questions(list[Question]):
         return list(groups.values())
 
 
-def load_questions(path: Path | str, dataset: str = "") -> Questions:
+def load_questions(path: Path | str, dataset: str = "", *, patterns: bool = False) -> Questions:
     """Read a FlashRAG question file (JSON lines, `.gz` too), in the order of the file.
 
     A line is {"id", "question", "golden_answers", "metadata"} (contracts A6), metadata optional;
-    ids that are integers become strings. Raises DataError, with file and line, where a line is
-    malformed, lacks a field, has no answer or repeats an id, and where there is no question.
+    ids that are integers become strings. With "choices" (multiple choice) an integer answer is
+    the place of a choice, from 0, and becomes its text; metadata["choices"] keeps them. With
+    `patterns` the answers are regular expressions (curatedtrec), marked by metadata["patterns"].
+    Raises DataError, with file and line, where a line is malformed, lacks a field, has no answer
+    or repeats an id, and where there is no question.
     """
     decoder = msgspec.json.Decoder(_Line)
     lines: dict[str, int] = {}
@@ -93,6 +97,8 @@ def load_questions(path: Path | str, dataset: str = "") -> Questions:
     for number, line in json_lines(path):
         where = f"{path}:{number}"
         question = _question(decode_line(path, number, line, decoder), dataset, where)
+        if patterns:
+            question = _with_patterns(question, where)
         first = lines.setdefault(question.id, number)
         if first != number:
             raise DataError(
@@ -157,14 +163,46 @@ def _question(line: _Line, dataset: str, where: str) -> Question:
             name for name in ("id", "question", "golden_answers") if getattr(line, name) is None
         ]
         raise DataError(f"{where}: got a line without {', '.join(missing)}; {_EXPECTED}")
-    answers = tuple(str(answer) for answer in line.golden_answers)
+    answers = _answers(line.golden_answers, line.choices or [], where)
     if not answers or not all(answer.strip() for answer in answers):
         raise DataError(
             f"{where}: got golden_answers {list(answers)}, expected at least one, none blank"
         )
     if not line.question.strip():
         raise DataError(f"{where}: got an empty question, expected text")
-    return Question(str(line.id), line.question, answers, dataset, line.metadata or {})
+    metadata = line.metadata or {}
+    if line.choices:
+        metadata = {**metadata, "choices": [str(choice) for choice in line.choices]}
+    return Question(str(line.id), line.question, answers, dataset, metadata)
+
+
+def _answers(
+    given: Sequence[str | int | float | bool], choices: Sequence[object], where: str
+) -> tuple[str, ...]:
+    """Write answers as texts, the place of a choice as the choice."""
+    found = []
+    for answer in given:
+        if not choices or type(answer) is not int:
+            found.append(str(answer))
+        elif 0 <= answer < len(choices):
+            found.append(str(choices[answer]))
+        else:
+            raise DataError(
+                f"{where}: got answer {answer}, expected the place of one of {len(choices)} "
+                f"choices, 0 to {len(choices) - 1}"
+            )
+    return tuple(found)
+
+
+def _with_patterns(question: Question, where: str) -> Question:
+    for answer in question.answers:
+        try:
+            re.compile(answer, re.IGNORECASE)
+        except re.error as error:
+            raise DataError(
+                f"{where}: got answer {answer!r}, expected a regular expression ({error})"
+            ) from None
+    return msgspec.structs.replace(question, metadata={**question.metadata, "patterns": True})
 
 
 def _count(size: int | float | None, total: int) -> int | None:
