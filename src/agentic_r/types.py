@@ -84,7 +84,8 @@ class Turn(msgspec.Struct, frozen=True):
     `observation` is the rendered evidence, or what the agent was told of a turn that could not be
     read; `None` on a turn with searches means that the hits changed and the dialect has to render
     them anew. `tokens` and `logprobs` are as sampled, kept where RL needs them. `calls` are the
-    tools that the agent called, in dialects that have tools.
+    tools that the agent called, in dialects that have tools. `new_tokens` counts what the model
+    wrote, None where it does not say.
     """
 
     text: str
@@ -95,6 +96,7 @@ class Turn(msgspec.Struct, frozen=True):
     tokens: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
     calls: tuple[ToolCall, ...] = ()
+    new_tokens: int | None = None
 
 
 class Trajectory(msgspec.Struct, frozen=True):

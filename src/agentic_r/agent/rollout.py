@@ -189,6 +189,8 @@ def read(
     turn = dialect.read(completion, trajectory)
     if turn.status not in get_args(Status):
         raise ValueError(f"{type(dialect).__name__}.read gave status {turn.status!r}")
+    count = None if completion.tokens is None else len(completion.tokens)
+    turn = msgspec.structs.replace(turn, new_tokens=count)
     if keep_tokens:
         return msgspec.structs.replace(turn, tokens=completion.tokens, logprobs=completion.logprobs)
     return turn
@@ -237,5 +239,6 @@ async def opened(trajectory: Trajectory, dialect: Dialect, ask: Asking) -> Traje
     opening = getattr(dialect, "opening", None)
     if opening is None or trajectory.turns or trajectory.stop is not None:
         return trajectory
-    turn = await ask.searched(opening(trajectory.question), trajectory)
+    unwritten = msgspec.structs.replace(opening(trajectory.question), new_tokens=0)
+    turn = await ask.searched(unwritten, trajectory)
     return msgspec.structs.replace(trajectory, turns=(turn,))

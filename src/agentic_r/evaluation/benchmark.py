@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from agentic_r.data.datasets import gold
 from agentic_r.data.questions import hop_asked, hops
 from agentic_r.errors import DataError
-from agentic_r.metrics import exact_match, f1
+from agentic_r.evaluation.measures import mean
+from agentic_r.metrics import any_answer_in, can_be_found, score_answer
 from agentic_r.protocols import Retriever
 from agentic_r.types import Hit, Trajectory
 
@@ -45,6 +47,26 @@ class Record(msgspec.Struct, frozen=True):
     """Whether training held every phrasing of the question; None where nobody says."""
     failed: bool = False
     """Whether the language model failed on the way; the question then counts as wrong."""
+    acc: float | None = None
+    """1 where an answer is a piece of what was answered (upstream's cover EM), else 0."""
+    precision: float | None = None
+    """Share of the answer's words that the best matching answer has, 0-1."""
+    recall: float | None = None
+    """Share of the best matching answer's words that the answer has, 0-1."""
+    answer_searches: int | None = None
+    """How many searches could have shown the answer: all, but none for a "yes" or "no"."""
+    answer_hits: int | None = None
+    """How many of them showed a passage that holds an answer, among the k shown."""
+    gold: int | None = None
+    """How many passages are known to be relevant to the question; None where nobody says."""
+    found: int | None = None
+    """How many of those some search showed; None as `gold`."""
+    tokens: int | None = None
+    """Tokens that the model wrote; None where the model does not count them."""
+    stop: str | None = None
+    """Why the trajectory ended: answered, budget, invalid, length or error."""
+    invalid_turns: int | None = None
+    """How many turns could not be read."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -87,6 +109,32 @@ class Row(msgspec.Struct, frozen=True):
     """Searches behind `hit_at_3`."""
     failed: int = 0
     """Questions on which the language model failed; they count as wrong."""
+    acc: float | None = None
+    """Mean cover match: an answer is a piece of what was answered."""
+    precision: float | None = None
+    """Mean word precision."""
+    recall: float | None = None
+    """Mean word recall."""
+    answer_recall: float | None = None
+    """Share of searches that showed a passage holding an answer, where a passage could."""
+    gold_recall: float | None = None
+    """Share of the passages known to be relevant that some search of their question showed."""
+    tokens: float | None = None
+    """Mean number of tokens that the model wrote for a question."""
+    unfinished: float | None = None
+    """Share of questions that ended without an answer."""
+    invalid: float | None = None
+    """Share of questions with a turn that could not be read."""
+    agent: str = ""
+    """The agent's label in a grid."""
+    retriever: str = ""
+    """The retriever's label in a grid."""
+    dataset: str = ""
+    """The data set's name in a grid; "" for an average over data sets."""
+    intervals: dict[str, tuple[float, float]] = {}
+    """95 % interval of each measure, by its name here; bootstrap clustered by root."""
+    retrieval: dict[str, float] = {}
+    """Further measures of the retrieval alone, such as "nDCG@10", over searches with known gold."""
 
 
 def top3(trajectories: Sequence[Trajectory], retriever: Retriever) -> list[list[list[Hit]]]:
@@ -116,19 +164,61 @@ def record(trajectory: Trajectory, top: Sequence[Sequence[Hit]] | None = None) -
     count = said if type(said) is int else len(hops(question))
     root = meta.get("root")
     asked, hits = (None, None) if top is None else _gold_hits(trajectory, top)
+    scores = score_answer(
+        trajectory.answer, question.answers, patterns=meta.get("patterns") is True
+    )
+    could, did = _answer_hits(trajectory)
+    relevant, found = _gold_shown(trajectory)
     return Record(
         dataset=question.dataset,
         id=question.id,
         root=question.id if root is None else str(root),
-        em=exact_match(trajectory.answer, question.answers),
-        f1=f1(trajectory.answer, question.answers),
+        em=scores.em,
+        f1=scores.f1,
         searches=len(trajectory.searches),
         asked=asked,
         hits=hits,
         hops=count or None,
         seen=seen if isinstance(seen, bool) else None,
         failed=trajectory.stop == "error",
+        acc=scores.acc,
+        precision=scores.precision,
+        recall=scores.recall,
+        answer_searches=could,
+        answer_hits=did,
+        gold=relevant,
+        found=found,
+        tokens=_tokens(trajectory),
+        stop=trajectory.stop,
+        invalid_turns=sum(turn.status == "invalid" for turn in trajectory.turns),
     )
+
+
+def _answer_hits(trajectory: Trajectory) -> tuple[int, int]:
+    """Count the searches that could have shown the answer, and those that did."""
+    question = trajectory.question
+    patterns = question.metadata.get("patterns") is True
+    if patterns or not can_be_found(question.answers):
+        return 0, 0
+    shown = [[hit.passage.contents for hit in search.hits] for search in trajectory.searches]
+    did = sum(any(any_answer_in(t, question.answers) for t in texts) for texts in shown)
+    return len(shown), did
+
+
+def _gold_shown(trajectory: Trajectory) -> tuple[int | None, int | None]:
+    """Count the passages known to be relevant, and those of them that were shown."""
+    known = gold(trajectory.question)
+    if not known:
+        return None, None
+    shown = {hit.passage.id for search in trajectory.searches for hit in search.hits}
+    return len(known), len(known.keys() & shown)
+
+
+def _tokens(trajectory: Trajectory) -> int | None:
+    """Count what the model wrote; None where one turn does not say."""
+    counts = [turn.new_tokens for turn in trajectory.turns]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) else None
 
 
 def _gold_hits(trajectory: Trajectory, top: Sequence[Sequence[Hit]]) -> tuple[int, int]:
@@ -152,8 +242,6 @@ def summarise(records: Sequence[Record], name: str, k: int, seconds: float) -> R
     """Average records into one row of the table; raises DataError where there are none."""
     if not records:
         raise DataError(f"row {name!r}: got no questions, expected at least one to measure on")
-    asked = sum(r.asked or 0 for r in records)
-    hits = sum(r.hits or 0 for r in records)
     seen = [r.em for r in records if r.seen is True]
     unseen = [r.em for r in records if r.seen is False]
     by_hops = {
@@ -165,7 +253,7 @@ def summarise(records: Sequence[Record], name: str, k: int, seconds: float) -> R
         k=k,
         em=_mean(r.em for r in records),
         f1=_mean(r.f1 for r in records),
-        hit_at_3=hits / asked if asked else None,
+        hit_at_3=mean("hit_at_3", records),
         searches=_mean(float(r.searches) for r in records),
         seconds=seconds,
         n=len(records),
@@ -175,8 +263,16 @@ def summarise(records: Sequence[Record], name: str, k: int, seconds: float) -> R
         n_seen=len(seen),
         n_unseen=len(unseen),
         n_by_hops={count: len(values) for count, values in by_hops.items()},
-        asked=asked,
+        asked=sum(r.asked or 0 for r in records),
         failed=sum(r.failed for r in records),
+        acc=mean("acc", records),
+        precision=mean("precision", records),
+        recall=mean("recall", records),
+        answer_recall=mean("answer_recall", records),
+        gold_recall=mean("gold_recall", records),
+        tokens=mean("tokens", records),
+        unfinished=mean("unfinished", records),
+        invalid=mean("invalid", records),
     )
 
 

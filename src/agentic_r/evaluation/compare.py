@@ -9,7 +9,6 @@ chapters 8 and 13).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -17,13 +16,12 @@ import numpy.typing as npt
 
 from agentic_r.errors import DataError
 from agentic_r.evaluation.benchmark import Record, Row, by_key, record
+from agentic_r.evaluation.bootstrap import Sums, drawn_totals, generator
+from agentic_r.evaluation.measures import measure
 from agentic_r.types import Trajectory
 
-Metric = Literal["em", "f1", "hit_at_3", "searches"]
-"""What two systems can be compared by."""
-
-_BLOCK = 1 << 20
-"""Cluster draws held in memory at a time: 8 MiB an array."""
+Metric = str
+"""What two systems can be compared by: the names of `measures.MEASURES`."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -88,14 +86,13 @@ def compare(
     Raises DataError for different questions, a question that comes twice, no questions, an
     unknown metric, a metric that was not measured, or fewer than one sample.
     """
-    if metric not in get_args(Metric):
-        raise DataError(f"got metric {metric!r}, expected one of {', '.join(get_args(Metric))}")
+    measure(metric)
     if samples < 1:
         raise DataError(f"got {samples} bootstrap samples, expected at least 1")
     first = by_key(_records(before), "before")
     second = by_key(_records(after), "after")
-    _same_questions(first, second)
-    sums = _cluster_sums(first, second, metric)
+    same_questions(first, second)
+    sums = cluster_sums(first, second, metric)
     drawn = _resample(sums, samples, seed)
     low, high = np.percentile(drawn, [2.5, 97.5])
     total = _difference(sums.sum(axis=0))
@@ -152,7 +149,7 @@ def _records(items: Sequence[Record] | Sequence[Trajectory]) -> list[Record]:
     return [item if isinstance(item, Record) else record(item) for item in items]
 
 
-def _same_questions(
+def same_questions(
     first: Mapping[tuple[str, str], Record], second: Mapping[tuple[str, str], Record]
 ) -> None:
     """Refuse two systems that were measured on different questions, naming one of them."""
@@ -174,7 +171,7 @@ def _same_questions(
         )
 
 
-def _cluster_sums(
+def cluster_sums(
     first: Mapping[tuple[str, str], Record],
     second: Mapping[tuple[str, str], Record],
     metric: Metric,
@@ -200,18 +197,17 @@ def _cluster_sums(
 
 def _measured(item: Record, metric: Metric) -> tuple[float, float]:
     """Return what one question adds to the numerator and to the denominator of a metric."""
-    if metric == "em":
-        return item.em, 1.0
-    if metric == "f1":
-        return item.f1, 1.0
-    if metric == "searches":
-        return float(item.searches), 1.0
-    if item.asked is None or item.hits is None:
+    part = measure(metric).of(item)
+    if part is None:
         raise DataError(
-            f"hit@3 of question {item.id!r} was not measured; make its record with score() and "
-            "the hits of top3()"
+            f"{measure(metric).head} of question {item.id!r} was not measured"
+            + (
+                "; make its record with score() and the hits of top3()"
+                if metric == "hit_at_3"
+                else ""
+            )
         )
-    return float(item.hits), float(item.asked)
+    return part
 
 
 def _difference(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -221,18 +217,9 @@ def _difference(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return found
 
 
-def _resample(sums: npt.NDArray[np.float64], samples: int, seed: int) -> npt.NDArray[np.float64]:
+def _resample(sums: Sums, samples: int, seed: int) -> npt.NDArray[np.float64]:
     """Draw whole clusters with replacement `samples` times; returns the finite differences."""
-    generator = np.random.default_rng(seed)
-    count = len(sums)
-    block = max(1, _BLOCK // count)
-    drawn = []
-    for start in range(0, samples, block):
-        size = min(block, samples - start)
-        chosen = generator.integers(0, count, size=(size, count))
-        totals = np.stack([sums[:, at][chosen].sum(axis=1) for at in range(4)], axis=-1)
-        drawn.append(_difference(totals))
-    found = np.concatenate(drawn)
+    found = _difference(drawn_totals(sums, samples, generator(seed)))
     finite = found[np.isfinite(found)]
     if not len(finite):
         raise DataError("no bootstrap sample holds a measured search, so there is no interval")
