@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts",),
     ("steps",),
-    ("loop",),
+    ("loop", "grid"),
     ("summary", "api"),
     ("cli", "__init__"),
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from agentic_r.config import Config, load_config, to_toml
-from agentic_r.errors import AgenticRError, ConfigError, LLMError
+from agentic_r.errors import AgenticRError, ConfigError, DataError, LLMError
 
 if TYPE_CHECKING:
     from agentic_r.evaluation.benchmark import Row
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             config = load_config(options.config, overrides(rest))
             if options.dry_run:
-                _dry_run(config)
+                _dry_run(options, config)
             else:
                 options.function(options, config)
     except AgenticRError as error:
@@ -118,17 +118,32 @@ def build_parser() -> argparse.ArgumentParser:
             added.add_argument("learner", choices=("retriever", "agent"), help="which to train")
     evaluate = verb("evaluate", _evaluate, "Measure every system and print the table.")
     evaluate.add_argument(
-        "--split", choices=("dev", "test"), default="test", help="questions to measure on"
+        "--split", choices=("dev", "test"), default="test", help="the loop's questions to measure"
     )
-    for name, run_verb, about in (
-        ("status", _status, "Show what a run has done and what it owes."),
-        ("report", _report, "Print the table and the gain of finished runs."),
-    ):
-        added = verbs.add_parser(name, help=about, description=about)
-        many = "+" if name == "report" else None
-        added.add_argument("run", metavar="RUN", nargs=many, help="run folder, as runs/quickstart")
-        added.set_defaults(function=run_verb)
+    evaluate.add_argument(
+        "--trec", default="", metavar="FOLDER", help="write runs and judgements of a grid there"
+    )
+    evaluate.add_argument("--fork", default="", metavar="NAME", help="new run reusing what fits")
+    about = "Show what a run has done and what it owes."
+    status = verbs.add_parser("status", help=about, description=about)
+    status.add_argument("run", metavar="RUN", help="run folder, as runs/quickstart")
+    status.set_defaults(function=_status)
+    about = "Print tables of finished runs; compare rows; one page over several runs."
+    _report_options(verbs.add_parser("report", help=about, description=about))
     return parser
+
+
+def _report_options(report: argparse.ArgumentParser) -> None:
+    report.add_argument("run", metavar="RUN", nargs="+", help="run folder, as runs/quickstart")
+    report.add_argument(
+        "--compare", nargs=2, metavar="ROW", help="test the first row against the second"
+    )
+    report.add_argument("--metric", default="em", help="what to compare by")
+    report.add_argument("--over", default="", metavar="ROW", help="row to compare all others with")
+    report.add_argument(
+        "--page", default="", metavar="FILE", help="where the page over the runs goes"
+    )
+    report.set_defaults(function=_report)
 
 
 def _say(text: str) -> None:
@@ -142,11 +157,16 @@ def _show(rows: Sequence[Row]) -> None:
     print("\n".join(["", table(rows), *notes(rows)]))
 
 
-def _dry_run(config: Config) -> None:
-    """Print the settings as TOML, and the stages of the loop as comments below."""
-    from agentic_r.loop import stage_names
+def _dry_run(options: argparse.Namespace, config: Config) -> None:
+    """Print the settings as TOML, and the stages of the loop or the grid as comments below."""
+    from agentic_r.evaluation.plan import wanted
 
     print(to_toml(config), end="")
+    if options.verb == "evaluate" and wanted(config):
+        _describe_grid(config)
+        return
+    from agentic_r.loop import stage_names
+
     print("\n# The stages of the loop, in order:")
     print("\n".join(f"#   {name}" for name in stage_names(config)))
 
@@ -236,15 +256,59 @@ def _reach(options: argparse.Namespace, config: Config, step: str) -> None:
 
 
 def _evaluate(options: argparse.Namespace, config: Config) -> None:
+    from agentic_r.evaluation.plan import wanted
+
+    if wanted(config):
+        _evaluate_grid(options, config)
+        return
+    if options.trec:
+        raise ConfigError("--trec needs a grid: set evaluation.datasets (see docs/evaluate.md)")
     from agentic_r.loop import measure_dev, open_run, run_loop
 
-    with open_run(config) as run:
+    with open_run(config, options.fork) as run:
         if options.split == "test":
             rows = run_loop(run, config, _say).rows
         else:
             last = f"iteration-{config.loop.iterations}/index"
             rows = measure_dev(run_loop(run, config, _say, last))
     _show(rows)
+
+
+def _evaluate_grid(options: argparse.Namespace, config: Config) -> None:
+    from pathlib import Path
+
+    from agentic_r.evaluation.plan import missing, plan
+
+    if options.split != "test":
+        raise ConfigError("--split is for the loop's own table; name the split in the data set")
+    found = plan(config)
+    gone = missing(config, found)
+    if gone:
+        raise DataError(f"{gone[0]}: there is no such file; check the path")
+    from agentic_r.evaluation.terminal import show_run, show_trec
+    from agentic_r.grid import open_grid, run_grid, trec_files
+    from agentic_r.loop import open_run
+
+    with open_run(config, options.fork) as run:
+        measured = run_grid(open_grid(run, config, found), _say)
+        folder = run.folder
+    print()
+    print("\n".join(show_run(folder)))
+    if options.trec:
+        print("\n".join(show_trec(trec_files(measured), Path(options.trec))))
+    print(f"\nRows: {folder / 'rows.jsonl'}")
+
+
+def _describe_grid(config: Config) -> None:
+    """Say what the grid would measure, without network; raises DataError for a missing file."""
+    from agentic_r.evaluation.plan import describe, missing, plan
+
+    found = plan(config)
+    print("\n# The grid:")
+    print("\n".join(f"# {line}" for line in describe(config, found)))
+    gone = missing(config, found)
+    if gone:
+        raise DataError(f"{gone[0]}: there is no such file; check the path")
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -259,13 +323,28 @@ def _report(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from agentic_r.evaluation.report import read_report
-    from agentic_r.summary import headline
+    from agentic_r.evaluation.terminal import show_comparison, show_run, write_overview
 
-    for folder in options.run:
-        report = read_report(Path(folder) / "report.json")
+    folders = [Path(folder) for folder in options.run]
+    if options.compare:
+        print("\n".join(show_comparison(folders, options.compare, options.metric)))
+        return
+    grids = False
+    for folder in folders:
         print(folder)
-        _show(report.rows)
-        print(f"\n{headline(report)}\n")
+        if (folder / "rows.jsonl").is_file() or (folder / "grid").is_dir():
+            grids = True
+            print("\n".join(show_run(folder, options.metric, options.over)))
+        if (folder / "report.json").is_file() or not grids:
+            from agentic_r.summary import headline
+
+            report = read_report(folder / "report.json")
+            _show(report.rows)
+            print(f"\n{headline(report)}\n")
+    if grids or len(folders) > 1 or options.page:
+        page = Path(options.page) if options.page else folders[0] / "comparison.html"
+        write_overview(page, folders, options.metric, options.over)
+        print(f"Page: {page}")
 
 
 if __name__ == "__main__":

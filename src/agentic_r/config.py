@@ -20,6 +20,7 @@ from agentic_r.settings import (
     AgentTrainConfig,
     Config,
     DataConfig,
+    Entries,
     EvaluationConfig,
     LoopConfig,
     RetrieverConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "RetrieverTrainConfig",
     "UtilityConfig",
     "WorldConfig",
+    "checked",
     "config_fields",
     "flat",
     "load_config",
@@ -75,6 +77,12 @@ def load_config(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> 
     config = msgspec.convert(_nest(converted), Config)
     _check_together(config, str(path))
     return config
+
+
+def checked(key: str, value: Any, source: str) -> Any:
+    """Check one setting and return it in its type. Raises ConfigError as `load_config` does."""
+    _check_key(key, source)
+    return _convert(key, value, source)
 
 
 def resolved(config: Config) -> dict[str, Any]:
@@ -202,7 +210,7 @@ def _check_together(config: Config, source: str) -> None:
     """Check what no single setting can know."""
     data, utility = config.data, config.utility
     if data.source == "files":
-        for key in ("corpus", "questions"):
+        for key in ("corpus",) if config.evaluation.datasets else ("corpus", "questions"):
             if not getattr(data, key):
                 raise ConfigError(
                     f"{source}: data.{key}: got nothing, expected a file because data.source is "
@@ -227,6 +235,8 @@ def _expected(type_: Any, meta: Meta) -> str:
     """Say in words what a setting takes."""
     if get_origin(type_) is Literal:
         return "one of " + ", ".join(json.dumps(choice) for choice in get_args(type_))
+    if type_ is Entries:
+        return "a list of tables"
     if get_origin(type_) is tuple:
         return "a list of integers of at least 1, not empty"
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[type_]
@@ -266,4 +276,6 @@ def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)

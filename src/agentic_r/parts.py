@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
+from agentic_r.data.hub import fetched
 from agentic_r.data.questions import Questions, hops, load_questions
 from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.io import digest_file, fingerprint
@@ -21,7 +22,7 @@ from agentic_r.protocols import LLM, Judge, JudgeRequest, SubAnswers
 from agentic_r.types import Question
 from agentic_r.utility.prompting import close
 from agentic_r.waiting import wait
-from agentic_r.world import SPLITS, Sizes, generate
+from agentic_r.world import SPLITS, Sizes, World, generate
 
 if TYPE_CHECKING:
     from agentic_r.retriever.encoder import Encoder
@@ -57,18 +58,28 @@ class Data:
         return digests
 
 
+def open_corpus(config: Config) -> tuple[Corpus, str]:
+    """Make the world's passages, or read the user's; returns them and what they are in words."""
+    if config.data.source == "world":
+        return _world(config).corpus, _ABOUT_WORLD
+    return Corpus.load(fetched(config.data.corpus)), Path(config.data.corpus).name
+
+
 def open_data(config: Config) -> Data:
     """Make the world, or read the user's files; raises DataError where they are unusable."""
     if config.data.source == "world":
-        sizes = Sizes(**{name: getattr(config.world, name) for name in Sizes.__annotations__})
-        world = generate(config.seed, sizes)
+        world = _world(config)
         train, dev, test = (Questions(world.questions[name]) for name in SPLITS)
-        about = "a generated world of invented people, companies, cities, films and novels"
-        return Data(world.corpus, train, dev, test, about)
-    corpus = Corpus.load(Path(config.data.corpus))
-    questions = load_questions(Path(config.data.questions))
+        return Data(world.corpus, train, dev, test, _ABOUT_WORLD)
+    if not config.data.questions:
+        raise ConfigError(
+            "data.questions: got nothing, expected a file of training questions; give "
+            "--data.questions FILE, or measure alone with agentic-r evaluate"
+        )
+    corpus, about = open_corpus(config)
+    questions = load_questions(fetched(config.data.questions))
     if config.data.test:
-        test = load_questions(Path(config.data.test))
+        test = load_questions(fetched(config.data.test))
         dev, train = questions.split(0.1, None, seed=config.seed)
     else:
         dev, test, train = questions.split(0.1, 0.3, None, seed=config.seed)
@@ -78,11 +89,20 @@ def open_data(config: Config) -> Data:
                 f"{config.data.questions}: {len(questions)} questions leave none for {name}; "
                 "give more questions, or a test file with --data.test"
             )
-    _check_gold(corpus, [*train, *dev, *test])
-    return Data(corpus, train, dev, test, Path(config.data.corpus).name)
+    check_gold(corpus, [*train, *dev, *test])
+    return Data(corpus, train, dev, test, about)
 
 
-def _check_gold(corpus: Corpus, questions: Sequence[Question]) -> None:
+_ABOUT_WORLD = "a generated world of invented people, companies, cities, films and novels"
+
+
+def _world(config: Config) -> World:
+    sizes = Sizes(**{name: getattr(config.world, name) for name in Sizes.__annotations__})
+    return generate(config.seed, sizes)
+
+
+def check_gold(corpus: Corpus, questions: Sequence[Question]) -> None:
+    """Refuse hops that name passages which the corpus does not hold, with a DataError."""
     for question in questions:
         for hop in hops(question):
             if hop.passage_id and hop.passage_id not in corpus:

@@ -6,12 +6,15 @@ which docs/config.md is made.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 Positive = Annotated[int, Meta(ge=1)]
+
+Entries = tuple[dict[str, Any], ...]
+"""Tables of a list, each with settings of its own."""
 
 JUDGE = r"^(offline|https?://.+)$"
 """What names a judge."""
@@ -204,6 +207,30 @@ class EvaluationConfig(msgspec.Struct, frozen=True):
     bootstrap: Annotated[
         int, Meta(ge=1, description="Samples of the paired bootstrap clustered by root.")
     ] = 10000
+    agents: Annotated[
+        Entries,
+        Meta(description="Agents of the grid: each a label and settings of [agent] that differ."),
+    ] = ()
+    retrievers: Annotated[
+        Entries,
+        Meta(
+            description="Retrievers of the grid: a label, a kind (dense, bm25, oracle) and "
+            "settings of [retriever] that differ."
+        ),
+    ] = ()
+    datasets: Annotated[
+        Entries,
+        Meta(
+            description="Data sets of the grid: name, path, split, sample, qrels, answers "
+            "(see docs/evaluate.md)."
+        ),
+    ] = ()
+    sample: Annotated[
+        int, Meta(ge=0, description="Questions drawn from a data set that sets none; 0 for all.")
+    ] = 0
+    depth: Annotated[
+        int, Meta(ge=3, description="Hits of each search in the TREC files of the grid.")
+    ] = 10
 
 
 class Config(msgspec.Struct, frozen=True):

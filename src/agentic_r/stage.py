@@ -48,6 +48,8 @@ UNAFFECTING = frozenset(
         "utility.judge_concurrency",
         "utility.judge_timeout",
         "utility.judge_api_key_env",
+        # Every cell of the grid is a stage that knows what it was made with.
+        *(f"evaluation.{key}" for key in ("agents", "retrievers", "datasets", "sample", "depth")),
     }
 )
 """Settings that may change between two starts of a run: no result depends on them."""

@@ -133,22 +133,27 @@ class Row(msgspec.Struct, frozen=True):
     """The data set's name in a grid; "" for an average over data sets."""
     intervals: dict[str, tuple[float, float]] = {}
     """95 % interval of each measure, by its name here; bootstrap clustered by root."""
-    retrieval: dict[str, float] = {}
-    """Further measures of the retrieval alone, such as "nDCG@10", over searches with known gold."""
 
 
 def top3(trajectories: Sequence[Trajectory], retriever: Retriever) -> list[list[list[Hit]]]:
-    """Search the top 3 of every search of every trajectory, in one batched call.
+    """Search the top 3 of every search, as `top_hits` does."""
+    return top_hits(trajectories, retriever, DEPTH)
+
+
+def top_hits(
+    trajectories: Sequence[Trajectory], retriever: Retriever, depth: int
+) -> list[list[list[Hit]]]:
+    """Search the best hits of every search of every trajectory anew, in one batched call.
 
     The string is the one the agent's retriever was sent, so `retriever` has to be the one that
     the trajectories were rolled out with, or a stand-in that reads the same strings. Returns a
-    list a trajectory of a list a search of at most 3 hits.
+    list a trajectory of a list a search of at most `depth` hits.
     """
     sent = [search.sent for trajectory in trajectories for search in trajectory.searches]
     unique = list(dict.fromkeys(sent))
-    found = dict(zip(unique, retriever.search(unique, DEPTH), strict=True)) if unique else {}
+    found = dict(zip(unique, retriever.search(unique, depth), strict=True)) if unique else {}
     return [
-        [found[search.sent][:DEPTH] for search in trajectory.searches]
+        [found[search.sent][:depth] for search in trajectory.searches]
         for trajectory in trajectories
     ]
 

@@ -18,6 +18,7 @@ from agentic_r.evaluation.benchmark import Row
 from agentic_r.evaluation.cases import Case
 from agentic_r.evaluation.compare import Compared
 from agentic_r.evaluation.report import Curve, Report, StageTime
+from agentic_r.evaluation.significance import Contest
 
 WIDTH, HEIGHT = 360, 200
 """Size of a curve in its own units; the page scales it."""
@@ -32,36 +33,45 @@ POINTS = 300
 """Points of a curve that are drawn."""
 
 
-def render(report: Report) -> str:
-    """Render the whole page; the report is taken as checked (`report.check`)."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Return what renders the pages: every text escaped, every name known."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("agentic_r.evaluation", "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
+    found.filters.update(
         percent=percent, points=points, duration=duration, clip=clip, number=number
     )
+    return found
+
+
+def render(report: Report) -> str:
+    """Render the whole page; the report is taken as checked (`report.check`)."""
     rows = {row.name: row for row in report.rows}
-    return environment.get_template("report.html.jinja").render(
-        report=report,
-        setup=report.setup,
-        before=rows[report.gain.over],
-        after=rows[report.gain.name],
-        oracle=_oracle(report.rows),
-        bm25=any(row.name.startswith("BM25") for row in report.rows),
-        verdict=verdict(report),
-        rows=[(row, kind(row, report)) for row in report.rows],
-        hops=_hops(report),
-        forest=forest(report.comparisons),
-        curves=curves(report.curves),
-        times=times(report.stages),
-        iterations=sorted({s.iteration for s in report.stages if s.iteration is not None}),
-        seconds=sum(stage.seconds for stage in report.stages),
-        labelling=_labelling(report),
-        cases=[_case(case) for case in report.cases],
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            setup=report.setup,
+            before=rows[report.gain.over],
+            after=rows[report.gain.name],
+            oracle=_oracle(report.rows),
+            bm25=any(row.name.startswith("BM25") for row in report.rows),
+            verdict=verdict(report),
+            rows=[(row, kind(row, report)) for row in report.rows],
+            hops=_hops(report),
+            forest=forest(report.comparisons),
+            curves=curves(report.curves),
+            times=times(report.stages),
+            iterations=sorted({s.iteration for s in report.stages if s.iteration is not None}),
+            seconds=sum(stage.seconds for stage in report.stages),
+            labelling=_labelling(report),
+            cases=[_case(case) for case in report.cases],
+        )
     )
 
 
@@ -139,7 +149,7 @@ def _hops(report: Report) -> dict[str, Any] | None:
     return {"counts": counts, "split": split, "rows": shown, "first": shown[0][0]}
 
 
-def forest(comparisons: Sequence[Compared]) -> dict[str, Any] | None:
+def forest(comparisons: Sequence[Compared | Contest]) -> dict[str, Any] | None:
     """Place differences and intervals on one axis: positions in percent of its width."""
     if not comparisons:
         return None
