@@ -101,8 +101,20 @@ def test_the_detectable_difference_is_detected_in_eight_of_ten() -> None:
 def test_equal_systems() -> None:
     old, _ = pair(20, 0.0, 1)
     found = contest(old, old, NAMES, samples=200)
-    assert (found.difference, found.low, found.high, found.p, found.changed) == (0, 0, 0, 1, 0)
+    assert (found.difference, found.p, found.changed) == (0, 1, 0)
     assert not found.settled
+
+
+@pytest.mark.parametrize(("em", "expected"), [(0.0, 0.0), (1.0, 1.0)])
+def test_few_questions_without_an_exception_are_no_certainty(em: float, expected: float) -> None:
+    old = [record(root, 0, 0.0) for root in range(10)]
+    new = [record(root, 0, em) for root in range(10)]
+    found = contest(old, new, NAMES, samples=50)
+    reach = 1 - 0.025 ** (1 / 10)
+    assert found.difference == expected
+    assert (found.low, found.high) == pytest.approx((expected - reach, min(1.0, expected + reach)))
+    assert found.detectable == pytest.approx(reach)
+    assert contest(old, new, NAMES, "searches", samples=50).detectable == 0.0
 
 
 def test_an_average_counts_data_sets_alike_and_draws_them_apart() -> None:

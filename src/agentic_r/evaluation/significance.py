@@ -101,20 +101,25 @@ def contest(
     finite = drawn[np.isfinite(drawn)]
     if not len(finite):
         raise DataError(f"no bootstrap sample holds a measured {metric}: there is no interval")
-    low, high = np.percentile(finite, [2.5, 97.5])
-    spread = float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0
+    clusters = sum(len(sums) for sums in parts.values())
+    low, high = (float(end) for end in np.percentile(finite, [2.5, 97.5]))
+    detectable = (NORMAL + POWER) * float(np.std(finite))
+    if low == high and measure(metric).fraction:
+        # Every draw says the same: no certainty, but as many roots in a row without an exception.
+        detectable = 1.0 - 0.025 ** (1.0 / clusters)
+        low, high = max(-1.0, low - detectable), min(1.0, high + detectable)
     return Contest(
         name=names[0],
         over=names[1],
         metric=metric,
         difference=float(_mean([sums.sum(axis=0) for sums in parts.values()])),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p=randomisation(parts, samples, seed),
         n=len(first),
-        clusters=sum(len(sums) for sums in parts.values()),
+        clusters=clusters,
         changed=sum(int(_changed(sums).sum()) for sums in parts.values()),
-        detectable=(NORMAL + POWER) * spread,
+        detectable=detectable,
     )
 
 
