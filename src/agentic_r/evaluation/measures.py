@@ -18,10 +18,11 @@ Part = tuple[float, float] | None
 
 
 class Measure(NamedTuple):
-    """One column: its name in files, its head in a table, whether it is a fraction 0-1."""
+    """One column: its name in files, its head in a table, what it says, its two parts."""
 
     name: str
     head: str
+    about: str
     of: Callable[[Record], Part]
     fraction: bool = True
 
@@ -53,18 +54,58 @@ def _invalid(record: Record) -> Part:
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
-        Measure("em", "EM", _one("em")),
-        Measure("f1", "F1", _one("f1")),
-        Measure("acc", "acc", _one("acc")),
-        Measure("precision", "prec", _one("precision")),
-        Measure("recall", "rec", _one("recall")),
-        Measure("hit_at_3", "hit@3", _ratio("hits", "asked")),
-        Measure("answer_recall", "ans@k", _ratio("answer_hits", "answer_searches")),
-        Measure("gold_recall", "gold@k", _ratio("found", "gold")),
-        Measure("searches", "searches", _one("searches"), fraction=False),
-        Measure("tokens", "tokens", _one("tokens"), fraction=False),
-        Measure("unfinished", "unfin.", _unfinished),
-        Measure("invalid", "invalid", _invalid),
+        Measure(
+            "em", "EM", "the answer is, after normalisation, one of the accepted ones", _one("em")
+        ),
+        Measure(
+            "f1",
+            "F1",
+            "how far the words of the answer and of the best accepted one overlap",
+            _one("f1"),
+        ),
+        Measure(
+            "acc", "acc", "an accepted answer is a piece of the answer (cover match)", _one("acc")
+        ),
+        Measure(
+            "precision",
+            "prec",
+            "share of the answer's words that an accepted answer has",
+            _one("precision"),
+        ),
+        Measure(
+            "recall",
+            "rec",
+            "share of an accepted answer's words that the answer has",
+            _one("recall"),
+        ),
+        Measure(
+            "hit_at_3",
+            "hit@3",
+            "searches asking an annotated hop whose passage is among the first 3",
+            _ratio("hits", "asked"),
+        ),
+        Measure(
+            "answer_recall",
+            "ans@k",
+            "searches that showed a passage holding an accepted answer",
+            _ratio("answer_hits", "answer_searches"),
+        ),
+        Measure(
+            "gold_recall",
+            "gold@k",
+            "passages known to be relevant that some search of the question showed",
+            _ratio("found", "gold"),
+        ),
+        Measure("searches", "searches", "searches a question", _one("searches"), fraction=False),
+        Measure(
+            "tokens",
+            "tokens",
+            "tokens that the model wrote for a question",
+            _one("tokens"),
+            fraction=False,
+        ),
+        Measure("unfinished", "unfin.", "questions that ended without an answer", _unfinished),
+        Measure("invalid", "invalid", "questions with a turn that could not be read", _invalid),
     )
 }
 """Every measure by name, in the order of the table."""

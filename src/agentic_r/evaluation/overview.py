@@ -27,6 +27,7 @@ def render_overview(
             runs=runs,
             groups=[_group(group, names, metric) for group in groups],
             heads=[MEASURES[name].head for name in names],
+            terms=[(MEASURES[name].head, MEASURES[name].about) for name in names],
             metric=MEASURES[metric].head,
             points=MEASURES[metric].fraction,
             costs=[_cost(run) for run in runs],
