@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agentic_r.errors import DataError
-from agentic_r.evaluation.benchmark import Record, Row, score, summarise, top3
+from agentic_r.evaluation.benchmark import Record, Row, record, score, summarise, top3
 from agentic_r.types import Hit, Passage, Question, Search, Stop, Trajectory, Turn
 
 
@@ -141,3 +141,65 @@ def test_records_and_rows_survive_the_disk() -> None:
     assert msgspec.json.decode(msgspec.json.encode(records), type=list[Record]) == records
     assert msgspec.json.decode(msgspec.json.encode(row), type=Row) == row
     assert row.em_by_hops == {"2": 1.0}
+
+
+def shown(run: Trajectory, *lists: Sequence[str]) -> Trajectory:
+    """Give the searches of a trajectory their hits, each of whose text names its passage."""
+    turns = list(run.turns)
+    for at, names in enumerate(lists):
+        hits = tuple(Hit(Passage(name, f"text of {name}"), 1.0) for name in names)
+        (search,) = turns[at].searches
+        found = msgspec.structs.replace(search, hits=hits)
+        turns[at] = msgspec.structs.replace(turns[at], searches=(found,))
+    return msgspec.structs.replace(run, turns=tuple(turns))
+
+
+def test_answers_and_gold_are_looked_for_in_what_was_shown() -> None:
+    asked = question("q1")
+    run = shown(trajectory(asked, ["a", "b", "c"], "x"), ["q1-p0"], ["the answer", "z"], ["y"])
+    found = record(run)
+    assert (found.answer_searches, found.answer_hits) == (3, 1)
+    assert (found.gold, found.found) == (2, 1)
+    row = summarise([found], "row", 1, 1.0)
+    assert row.answer_recall == pytest.approx(1 / 3)
+    assert row.gold_recall == 0.5
+    assert row.hit_at_3 is None  # nobody looked at the top 3
+
+
+def test_no_passage_can_hold_a_yes() -> None:
+    yes = Question("q", "is it?", ("Yes",))
+    found = record(shown(trajectory(yes, ["a"], "yes"), ["yes"]))
+    assert (found.answer_searches, found.answer_hits, found.em) == (0, 0, 1.0)
+    assert (found.gold, found.found) == (None, None)
+    row = summarise([found], "row", 1, 1.0)
+    assert (row.answer_recall, row.gold_recall) == (None, None)
+
+
+def test_how_a_trajectory_ended_and_what_it_wrote() -> None:
+    asked = question("q1")
+    good = trajectory(asked, ["a"], "x")
+    counted = msgspec.structs.replace(
+        good, turns=tuple(msgspec.structs.replace(turn, new_tokens=7) for turn in good.turns)
+    )
+    odd = Turn("?", "invalid", new_tokens=4)
+    cut = msgspec.structs.replace(good, turns=(good.turns[0], odd, odd), stop="budget")
+    records = [record(counted), msgspec.structs.replace(record(cut), id="q2")]
+    assert [r.tokens for r in records] == [14, None]
+    assert [r.invalid_turns for r in records] == [0, 2]
+    row = summarise(records, "row", 1, 1.0)
+    assert (row.tokens, row.unfinished, row.invalid) == (14.0, 0.5, 0.5)
+
+
+def test_patterns_are_scored_as_patterns() -> None:
+    asked = Question("q", "when?", (r"19\d\d",), metadata={"patterns": True})
+    found = record(trajectory(asked, [], "in 1984"))
+    assert (found.em, found.acc) == (0.0, 1.0)
+    assert found.answer_searches == 0
+
+
+def test_what_old_records_lack_is_not_measured() -> None:
+    old = msgspec.json.decode(
+        b'{"dataset":"d","id":"1","root":"r","em":1.0,"f1":1.0,"searches":2}', type=Record
+    )
+    row = summarise([old], "row", 1, 1.0)
+    assert [row.acc, row.precision, row.tokens, row.unfinished, row.invalid] == [None] * 5
