@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentic_r.api import label, select
     from agentic_r.config import load_config
     from agentic_r.data.corpus import Corpus
+    from agentic_r.data.datasets import Source, load_beir, load_datasets
     from agentic_r.data.questions import Questions, load_questions
     from agentic_r.errors import (
         AgenticRError,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         RunError,
     )
     from agentic_r.evaluation.compare import Comparison, compare
+    from agentic_r.evaluation.significance import Contest, contest
+    from agentic_r.evaluation.trec import measure_retriever
     from agentic_r.metrics import exact_match, f1
     from agentic_r.protocols import (
         LLM,
@@ -72,6 +75,7 @@ __all__ = [
     "Completion",
     "Config",
     "ConfigError",
+    "Contest",
     "Corpus",
     "DataError",
     "DenseRetriever",
@@ -100,17 +104,22 @@ __all__ = [
     "Sampling",
     "Search",
     "SearchAgent",
+    "Source",
     "SubAnswers",
     "Trajectory",
     "Turn",
     "Utility",
     "__version__",
     "compare",
+    "contest",
     "exact_match",
     "f1",
     "label",
+    "load_beir",
     "load_config",
+    "load_datasets",
     "load_questions",
+    "measure_retriever",
     "select",
 ]
 
@@ -121,10 +130,13 @@ _HOMES = {
     "api": "label select",
     "config": "load_config",
     "data.corpus": "Corpus",
+    "data.datasets": "Source load_beir load_datasets",
     "data.questions": "Questions load_questions",
     "errors": "AgenticRError ConfigError DataError LLMError MismatchError MissingExtraError "
     "OutageError RunError",
     "evaluation.compare": "Comparison compare",
+    "evaluation.significance": "Contest contest",
+    "evaluation.trec": "measure_retriever",
     "metrics": "exact_match f1",
     "protocols": "LLM ChatLLM Completion Dialect Judge JudgeRequest Retriever Reward Sampling "
     "SubAnswers",

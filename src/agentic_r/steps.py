@@ -20,6 +20,7 @@ from agentic_r.agent.agent import SearchAgent
 from agentic_r.config import Config
 from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
+from agentic_r.evaluation.table import with_intervals
 from agentic_r.io import digest_file, fingerprint, write_atomic, write_jsonl
 from agentic_r.metrics import exact_match
 from agentic_r.parts import Data, open_judge
@@ -224,6 +225,7 @@ def measured(
             return row, list(rows.rows), trajectories
     top = top3(trajectories, system.retrieval.retriever)
     row, records = score(trajectories, system.name, system.k, seconds, top)
+    row = with_intervals(row, records, loop.config.evaluation.bootstrap, loop.config.seed)
     write_jsonl(stage.folder / "records.jsonl", records)
     write_atomic(stage.folder / "row.json", msgspec.json.encode(row))
     stage.finish({"questions": row.n, "failed": row.failed})

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentic_r.errors import ConfigError, DataError, MissingExtraError
-from agentic_r.evaluation.trec import measure_files, qrel_lines, run_lines, token, write_trec
+from agentic_r.evaluation.trec import (
+    measure_files,
+    measure_retriever,
+    qrel_lines,
+    run_lines,
+    token,
+    write_trec,
+)
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
 
 HOPS = [
@@ -99,3 +108,28 @@ def test_what_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     with pytest.raises(MissingExtraError, match=r"agentic-r\[trec\]"):
         measure_files(run, qrels)
+
+
+class Table:
+    """Finds what it was told to find."""
+
+    def __init__(self, found: dict[str, list[Hit]]) -> None:
+        self.found = found
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        return [self.found.get(query, [])[:k] for query in queries]
+
+
+def test_a_retriever_is_measured_without_any_agent() -> None:
+    questions = [
+        Question("1", "one", (), "beir", {"qrels": {"p1": 2, "p2": 1}}),
+        Question("2", "two", (), "beir", {"qrels": {"p3": 1}}),
+        Question("3", "three", (), "beir", {"qrels": {}}),
+    ]
+    retriever = Table({"one": hits("p2", "p1"), "two": hits("p9", "p8")})
+    found = measure_retriever(questions, retriever, ["nDCG@10", "R@10", "RR@10"])
+    gain = (1 + 2 / math.log2(3)) / (2 + 1 / math.log2(3))
+    assert found == pytest.approx({"nDCG@10": gain / 2, "R@10": 0.5, "RR@10": 0.5})
+    assert measure_retriever(questions, retriever, ["R@1"], depth=1) == {"R@1": 0.25}
+    with pytest.raises(DataError, match="nothing to measure"):
+        measure_retriever(questions[2:], retriever)

@@ -11,9 +11,11 @@ tag white space, control characters and the percent sign are written as in an ad
 from __future__ import annotations
 
 import importlib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import numpy as np
@@ -21,8 +23,10 @@ import numpy as np
 from agentic_r.data.datasets import gold
 from agentic_r.data.questions import hop_asked
 from agentic_r.errors import ConfigError, DataError, MissingExtraError
+from agentic_r.evaluation.benchmark import top_hits
 from agentic_r.io import write_atomic
-from agentic_r.types import Hit, Search, Trajectory
+from agentic_r.protocols import Retriever
+from agentic_r.types import Hit, Question, Search, Trajectory, Turn
 
 MEASURES = ("nDCG@10", "R@10", "RR@10", "Success@3")
 """What `measure_files` measures unless told otherwise, in the names of ir_measures."""
@@ -105,6 +109,34 @@ def measure_files(run: Path, qrels: Path, names: Sequence[str] = MEASURES) -> di
     MissingExtraError without ir_measures, ConfigError for an unknown measure, DataError where no
     query is judged.
     """
+    with run.open(encoding="utf-8") as found, qrels.open(encoding="utf-8") as known:
+        return _measured(found, known, names)
+
+
+def measure_retriever(
+    questions: Sequence[Question],
+    retriever: Retriever,
+    names: Sequence[str] = MEASURES,
+    depth: int = 10,
+) -> dict[str, float]:
+    """Measure a retriever alone, each question being its own query: {measure: mean}.
+
+    Questions without known relevant passages are left out; `depth` hits are looked at. Raises as
+    `measure_files` does.
+    """
+    single = [
+        Trajectory(
+            token(f"{q.dataset}/{q.id}"), q, (Turn("", "search", (Search(q.text, q.text),)),)
+        )
+        for q in questions
+        if gold(q)
+    ]
+    top = top_hits(single, retriever, depth)
+    run, qrels = "".join(run_lines(single, top, "")), "".join(qrel_lines(single))
+    return _measured(io.StringIO(run), io.StringIO(qrels), names)
+
+
+def _measured(run: IO[str], qrels: IO[str], names: Sequence[str]) -> dict[str, float]:
     try:
         library = importlib.import_module("ir_measures")
     except ImportError:
@@ -116,12 +148,10 @@ def measure_files(run: Path, qrels: Path, names: Sequence[str] = MEASURES) -> di
             f"got measures {', '.join(names)} ({error}), expected names of ir_measures such as "
             f"{', '.join(MEASURES)}"
         ) from None
-    judgements = list(library.read_trec_qrels(str(qrels)))
+    judgements = list(library.read_trec_qrels(qrels))
     if not judgements:
-        raise DataError(
-            f"{qrels}: no search has a passage known to be relevant: nothing to measure"
-        )
-    found = library.calc_aggregate(wanted, judgements, list(library.read_trec_run(str(run))))
+        raise DataError("no search has a passage known to be relevant: nothing to measure")
+    found = library.calc_aggregate(wanted, judgements, list(library.read_trec_run(run)))
     return {str(measure): float(found[measure]) for measure in wanted}
 
 
