@@ -5,7 +5,7 @@
 Simulated questions in clusters of one to five, right or wrong mostly together, with a known rate:
 how often the 95 % interval holds the rate, how often the randomisation test calls equal systems
 different at 5 %, and how often it finds a difference of the size called detectable. The last line
-compares the time of one interval with the textbook's (draw clusters, list their questions, average).
+compares the time of one interval with the textbook's (draw clusters, list questions, average).
 """
 
 from __future__ import annotations
