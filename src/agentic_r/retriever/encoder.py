@@ -22,8 +22,8 @@ import transformers
 from tqdm import tqdm
 
 from agentic_r.errors import ConfigError
-from agentic_r.io import write_atomic
-from agentic_r.retriever.pooling import SETTINGS_FILE, EncoderSettings, pool, read_settings
+from agentic_r.retriever.folder import write_folder
+from agentic_r.retriever.pooling import EncoderSettings, pool, read_settings
 from agentic_r.retriever.precision import Precision, autocast, resolve
 
 Kind = Literal["query", "passage"]
@@ -135,17 +135,25 @@ class Encoder:
             batch_tokens=self.batch_tokens,
         )
 
-    def save(self, folder: Path | str) -> None:
-        """Write weights (safetensors), tokenizer and settings; `Encoder.load` reads them back."""
+    @property
+    def passage_side(self) -> str:
+        """Fingerprint of the encoder that passages have to be encoded with: mostly its own."""
+        return self.settings.passages or self.fingerprint
+
+    def save(self, folder: Path | str, notes: Sequence[str] = ()) -> None:
+        """Write a sentence-transformers folder that `Encoder.load` reads back.
+
+        `notes` go into its model card.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         with _quiet():
             self.model.save_pretrained(target)
             self.tokenizer.save_pretrained(target)
+        for weights in target.glob("*.safetensors"):
+            weights.chmod(0o644)  # written for its owner alone: a server could not read it
         settings = msgspec.structs.replace(self.settings, max_length=self.max_length)
-        write_atomic(
-            target / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(settings), indent=2)
-        )
+        write_folder(target, settings, self.dimension, notes)
 
     def encode(
         self,

@@ -49,7 +49,15 @@ class FlatIndex:
         *,
         progress: str | None = None,
     ) -> FlatIndex:
-        """Encode the corpus and index it; with a folder, save it there, the manifest last."""
+        """Encode the corpus and index it; with a folder, save it there, the manifest last.
+
+        Raises MismatchError for an encoder of which the query side alone was trained.
+        """
+        if encoder.settings.passages:
+            raise MismatchError(
+                "got an encoder of which the query side alone was trained, expected one for "
+                f"passages too; open the index of encoder {encoder.settings.passages} with it"
+            )
         vectors = encoder.encode([p.contents for p in corpus], "passage", progress)
         index = faiss.IndexFlatIP(encoder.dimension)
         index.add(vectors)
@@ -87,7 +95,7 @@ class FlatIndex:
         except msgspec.DecodeError as error:
             raise DataError(f"{path}: damaged ({error}); {_REBUILD}") from None
         for what, built, given in (
-            ("encoder", manifest.encoder, encoder.fingerprint),
+            ("encoder", manifest.encoder, encoder.passage_side),
             ("corpus", manifest.corpus[:16], corpus.digest[:16]),
         ):
             if built != given:

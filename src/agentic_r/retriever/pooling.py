@@ -27,13 +27,18 @@ _BGE_QUERY = "Represent this sentence for searching relevant passages: "
 
 
 class EncoderSettings(msgspec.Struct, frozen=True):
-    """All of an encoder that is not in its weights and tokenizer."""
+    """All of an encoder that is not in its weights and tokenizer.
+
+    `passages` is the fingerprint of the encoder whose passage vectors the queries were trained
+    for, where the query side alone was trained.
+    """
 
     base: str
     pooling: Pooling = "mean"
     query_prefix: str = ""
     passage_prefix: str = ""
     max_length: int | None = None
+    passages: str = ""
 
 
 def read_settings(folder: Path, name: str) -> EncoderSettings:
