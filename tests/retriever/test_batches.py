@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from agentic_r.data.corpus import Corpus
 from agentic_r.errors import DataError
-from agentic_r.retriever.batches import Batch, Batches
-from agentic_r.types import Example
+from agentic_r.retriever.batches import Batch, Batches, one_positive_each, same_passages_once
+from agentic_r.types import Example, Passage
 
 
 def example(
@@ -86,3 +90,104 @@ def test_negatives_are_drawn_anew_each_epoch() -> None:
     assert [len(passages) for passages in drawn] == [5, 5, 5]
     assert drawn[0] == drawn[2] != drawn[1]
     assert all(passages[0] == "x" for passages in drawn)
+
+
+def test_targets_follow_their_passages_and_the_rest_has_none() -> None:
+    rows = [
+        Example("d", "1", "a", ("x",), ("n", "m"), (0.9, 0.1, 0.2)),
+        Example("d", "2", "b", ("y",), ("n",)),
+    ]
+    batch = only(rows)
+    row = batch.queries.index("a")
+    found = dict(zip(batch.passages, batch.targets[row].tolist(), strict=True))
+    assert {id: round(v, 6) for id, v in found.items() if v == v} == {"x": 0.9, "n": 0.1, "m": 0.2}
+    assert batch.targets[1 - row].isnan().all()
+
+
+def test_targets_of_another_number_are_refused() -> None:
+    with pytest.raises(DataError, match="got 2 targets for 3 passages"):
+        Batches([Example("d", "1", "a", ("x",), ("n", "m"), (1.0, 0.0))], 1, 0)
+
+
+def test_mined_negatives_are_drawn_with_the_measured_ones() -> None:
+    rows = [example("1", "a", ("x",), ("n0", "n1"))]
+    batches = Batches(rows, 1, 0, negatives=2).with_mined([("m0", "m1")])
+    seen = {id for number in range(20) for id in next(batches.epoch(number)).passages}
+    assert seen == {"x", "n0", "n1", "m0", "m1"}
+    assert all(len(next(batches.epoch(number)).passages) == 3 for number in range(20))
+
+
+def test_upstream_rows_have_one_positive_and_all_negatives() -> None:
+    row = Example("d", "1", "a", ("x", "y"), ("n", "m"), (0.9, 0.8, 0.1, 0.2))
+    first, second = one_positive_each([row])
+    assert (first.positives, first.negatives, first.targets) == (
+        ("x",),
+        ("n", "m"),
+        (0.9, 0.1, 0.2),
+    )
+    assert (second.positives, second.targets) == (("y",), (0.8, 0.1, 0.2))
+    batch = next(Batches([first, second], 2, 0).epoch(0))
+    assert [[batch.passages[at] for at in rows] for rows in batch.listed] in (
+        [["x", "n", "m"], ["y", "n", "m"]],
+        [["y", "n", "m"], ["x", "n", "m"]],
+    )
+
+
+CORPUS = Corpus(
+    [
+        Passage("x", "Hives is a novel.", "Hives"),
+        Passage("copy", "hives is  a novel. ", "HIVES"),
+        Passage("n", "Ulm is a city.", "Ulm"),
+        Passage("twin", "Ulm is a\ncity.", "Ulm"),
+        Passage("m", "Bread", "Bread"),
+    ]
+)
+
+
+def test_copies_of_a_positive_are_no_negatives() -> None:
+    rows = [
+        Example("d", "1", "a", ("x",), ("copy", "n", "twin", "m"), (1.0, 0.7, 0.2, 0.3, 0.0)),
+        Example("d", "2", "b", ("copy",), ("twin",)),
+    ]
+    first, second = same_passages_once(CORPUS, rows)
+    assert (first.positives, first.negatives) == (("x",), ("n", "m"))
+    assert first.targets == (1.0, 0.2, 0.0)
+    assert (second.positives, second.negatives) == (("x",), ("n",))
+    # Two questions with copies of one passage: neither is the other's negative.
+    batch = only([first, second])
+    assert negatives(batch, "b") == {"n", "m"}
+
+
+IDS = st.sampled_from(["x", "copy", "n", "twin", "m"])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("ab"),
+            st.sampled_from("12"),
+            st.lists(IDS, min_size=1, max_size=3, unique=True),
+            st.lists(IDS, max_size=4, unique=True),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_masks_say_what_the_rule_says(
+    rows: list[tuple[str, str, list[str], list[str]]],
+) -> None:
+    examples = same_passages_once(
+        CORPUS,
+        [Example("d", question, query, tuple(p), tuple(n)) for query, question, p, n in rows],
+    )
+    contents = [CORPUS.get(id).contents for x in examples for id in (*x.positives, *x.negatives)]
+    keys = {content.lower().replace("\n", " ").replace("  ", " ").strip() for content in contents}
+    batch = only(examples)
+    assert len(batch.passages) == len(keys)
+    rows_of = list(range(len(examples)))
+    for at in rows_of:
+        same = [x for x in examples if x.query == batch.queries[at]]
+        for place, id in enumerate(batch.passages):
+            if any(id in x.positives for x in same):
+                assert not (batch.allowed & ~batch.positive)[at, place]
+    assert torch.equal(batch.positive.sum(1) > 0, torch.ones(len(examples), dtype=torch.bool))
