@@ -238,7 +238,7 @@ def _expected(type_: Any, meta: Meta) -> str:
     if type_ is Entries:
         return "a list of tables"
     if get_origin(type_) is tuple:
-        return "a list of integers of at least 1, not empty"
+        return "a list of integers of at least 1" + (", not empty" if meta.min_length else "")
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[type_]
     if meta.pattern == JUDGE:
         return 'a string, "offline" or http://...'

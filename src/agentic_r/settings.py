@@ -59,6 +59,27 @@ class WorldConfig(msgspec.Struct, frozen=True):
 class RetrieverTrainConfig(msgspec.Struct, frozen=True):
     """How the encoder is trained on the selected passages."""
 
+    recipe: Annotated[
+        Literal["agentic-r", "upstream"],
+        Meta(
+            description="Upstream fixes temperature 0.01, a row per positive with all its "
+            "negatives, cross-entropy over every passage of the batch, no masks."
+        ),
+    ] = "agentic-r"
+    loss: Annotated[
+        Literal["info-nce", "multi-positive", "listwise-kl", "rank-net"],
+        Meta(description="The last two learn graded targets beside InfoNCE; docs/training.md."),
+    ] = "info-nce"
+    graded_weight: Annotated[
+        float, Meta(ge=0, le=1, description="Share of the graded loss beside InfoNCE.")
+    ] = 0.5
+    sharpness: Annotated[
+        float, Meta(gt=0, description="Divisor of graded targets (0-1) before their softmax.")
+    ] = 0.25
+    matryoshka: Annotated[
+        tuple[Positive, ...],
+        Meta(description="Lengths at which cut vectors should work too; empty: whole ones only."),
+    ] = ()
     epochs: Annotated[int, Meta(ge=1, description="Passes over the examples.")] = 2
     batch: Annotated[int, Meta(ge=1, description="Examples per step.")] = 16
     learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 5e-5
@@ -71,6 +92,61 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
     negatives: Annotated[
         int, Meta(ge=1, description="Hard negatives drawn anew for each example in each epoch.")
     ] = 15
+    side: Annotated[
+        Literal["both", "query"],
+        Meta(description="What learns: the encoder, or its query side alone; the index stays."),
+    ] = "both"
+    lora_rank: Annotated[
+        int, Meta(ge=0, description="Rank of LoRA adapters, merged at the end; 0: all weights.")
+    ] = 0
+    lora_alpha: Annotated[int, Meta(ge=1, description="Scale of LoRA: alpha / rank.")] = 32
+    cache_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Tokens encoded at once with gradient caching: same gradients, little "
+            "memory, more time; 0: off.",
+        ),
+    ] = 0
+    gradient_checkpointing: Annotated[
+        bool, Meta(description="Recompute activations in the backward pass to save memory.")
+    ] = False
+    refresh: Annotated[
+        int,
+        Meta(ge=0, description="Epochs between searches for new hard negatives; 0: never."),
+    ] = 0
+    refresh_margin: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Share of the positive's cosine a new negative may reach."),
+    ] = 0.95
+    evaluations: Annotated[
+        int, Meta(ge=0, description="Times per epoch that dev hit@k is measured; 0: never.")
+    ] = 1
+    dev_k: Annotated[int, Meta(ge=1, description="k of dev hit@k.")] = 3
+    dev_passages: Annotated[
+        int, Meta(ge=1, description="Passages that dev queries are searched in.")
+    ] = 1000
+    hold_out: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.5,
+            description="Share of the questions kept from training to measure on; 0: dev "
+            "questions with gold passages.",
+        ),
+    ] = 0.0
+    keep: Annotated[
+        Literal["last", "best"],
+        Meta(description="Weights that are kept: the last, or the best on dev."),
+    ] = "last"
+    patience: Annotated[
+        int,
+        Meta(ge=0, description="Measurements without a better one that end training; 0: none do."),
+    ] = 0
+    tracker: Annotated[
+        Literal["none", "tensorboard", "trackio", "wandb"],
+        Meta(description="Where curves are shown live, if installed."),
+    ] = "none"
     start: Annotated[
         Literal["base", "previous"],
         Meta(description="Weights that each iteration starts from."),

@@ -10,7 +10,8 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.errors import AgenticRError, DataError, MismatchError
 from agentic_r.retriever.checkpoint import CHECKPOINT_FILE, discard_checkpoint
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.trainer import TrainResult, schedule, train
+from agentic_r.retriever.trainer import TrainResult, train
+from agentic_r.retriever.training import schedule
 from agentic_r.types import Example, Passage
 
 SETTINGS = RetrieverTrainConfig(epochs=3, batch=3, learning_rate=1e-3, temperature=0.1)

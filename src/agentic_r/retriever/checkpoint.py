@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,21 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights, optimiser state and loss curve of the training that `key` stands for.
+    """Weights that learn, optimiser state and history of the training that `key` stands for.
 
     Order of the data and learning rate follow from the seed and the step, and nothing else is
-    random, so this is all there is.
+    random, so this is all there is. `mined` are the negatives found before epoch `mined_for`,
+    `best` the weights that were best on dev, where they are kept.
     """
 
     key: str
     model: dict[str, Any]
     optimiser: dict[str, Any]
     curve: list[dict[str, float]]
+    dev: list[dict[str, float]] = field(default_factory=list)
+    mined: list[list[str]] = field(default_factory=list)
+    mined_for: int = 0
+    best: dict[str, Any] | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

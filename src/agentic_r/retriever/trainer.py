@@ -2,112 +2,50 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
+import msgspec
 from tqdm import tqdm
 
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
-from agentic_r.errors import AgenticRError
+from agentic_r.errors import ConfigError, MismatchError
 from agentic_r.io import fingerprint
-from agentic_r.retriever.batches import Batch, Batches
-from agentic_r.retriever.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from agentic_r.retriever.encoder import Encoder, plan
-from agentic_r.retriever.loss import info_nce
-from agentic_r.retriever.precision import autocast, resolve
+from agentic_r.retriever.adapting import finish
+from agentic_r.retriever.batches import Batches, one_positive_each, same_passages_once
+from agentic_r.retriever.checkpoint import load_checkpoint, save_checkpoint
+from agentic_r.retriever.development import make_dev
+from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.objective import check_objective
+from agentic_r.retriever.precision import resolve
+from agentic_r.retriever.processes import join
+from agentic_r.retriever.trackers import open_tracker
+from agentic_r.retriever.training import Training
 from agentic_r.types import Example
 
 CHECKPOINT_SECONDS = 20.0
 """At most about this much training is repeated after a kill."""
-
-_WEIGHT_DECAY = 0.01
-_CLIP = 1.0
-_GROUP_TOKENS = 1024
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """The trained encoder and how it got there.
 
-    `curve` has one row per step: step (from 1), epoch (from 0), loss, learning_rate and seconds
-    of training so far. `resumed_at` is the step of the checkpoint that training went on from.
+    `curve` has one row per step: step (from 1), epoch (from 0), loss, accuracy (share of queries
+    with a positive on top in the batch), passages encoded, learning_rate, seconds of training so
+    far. `dev` has one row per measurement: step (0 is the untouched encoder), hit, mrr. `step` is
+    the step whose weights were kept, `resumed_at` that of the checkpoint training went on from.
     """
 
     encoder: Encoder
     curve: list[dict[str, float]]
     precision: str
     resumed_at: int = 0
-
-
-@dataclass
-class _Training:
-    encoder: Encoder
-    batches: Batches
-    settings: RetrieverTrainConfig
-    optimiser: torch.optim.Optimizer
-    bf16: bool
-    tokens: dict[tuple[str, str], list[int]]
-    curve: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def steps(self) -> int:
-        return self.settings.epochs * len(self.batches)
-
-    def step(self, epoch: int, batch: Batch) -> None:
-        started = time.monotonic()
-        number = len(self.curve)
-        rate = self.settings.learning_rate * schedule(number, self.steps, self.settings.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        loss = self._loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.encoder.model.parameters(), _CLIP)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise AgenticRError(
-                f"retriever training: the loss is {value} at step {number + 1}, expected a finite "
-                "number; lower retriever.train.learning_rate"
-            )
-        self.seconds += time.monotonic() - started
-        self.curve.append(
-            {
-                "step": number + 1,
-                "epoch": epoch,
-                "loss": value,
-                "learning_rate": rate,
-                "seconds": round(self.seconds, 3),
-            }
-        )
-
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        # Each query text and each passage is forwarded once, whoever shares it.
-        texts = list(dict.fromkeys(batch.queries))
-        with autocast(self.bf16, self.encoder.device):
-            queries = self._embed([self.tokens["query", text] for text in texts])
-            passages = self._embed([self.tokens["passage", id] for id in batch.passages])
-        rows = torch.tensor([texts.index(text) for text in batch.queries], device=queries.device)
-        return info_nce(
-            queries[rows],
-            passages,
-            batch.positive.to(queries.device),
-            batch.allowed.to(queries.device),
-            self.settings.temperature,
-        )
-
-    def _embed(self, ids: Sequence[list[int]]) -> torch.Tensor:
-        groups = plan([len(x) for x in ids], _GROUP_TOKENS)
-        vectors = torch.cat([self.encoder.forward([ids[row] for row in rows]) for rows in groups])
-        order = torch.tensor([row for rows in groups for row in rows], device=vectors.device)
-        return vectors[torch.argsort(order)]
+    dev: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
 
 
 def train(
@@ -118,6 +56,9 @@ def train(
     seed: int,
     folder: Path | None = None,
     *,
+    dev: Sequence[Example] = (),
+    passage_encoder: Encoder | None = None,
+    name: str = "retriever",
     progress: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_step: Callable[[int], None] | None = None,
@@ -125,96 +66,112 @@ def train(
     """Train a copy of `encoder` on `examples`; the encoder given stays as it is.
 
     AdamW with weight decay .01 (none on biases and norms), linear warm-up and decay, gradient
-    norm clipped at 1, no dropout. With a folder, the state is checkpointed every
+    norm clipped at 1, no dropout, fp32 weights. With a folder, the state is checkpointed every
     `checkpoint_seconds` and the same call goes on from there, on a CPU to the same weights bit
     for bit; `discard_checkpoint` removes it when the result is saved. `on_step` is called with
-    the step's number after each step. `settings.start` is the
-    caller's affair. Raises DataError for no examples, an example without positives or an unknown
-    passage; MismatchError where the folder holds the checkpoint of another training.
+    the step's number after each step. `dev` are examples to measure on. For the query side alone,
+    `passage_encoder` is what encodes the passages, by default `encoder`. Called in every process
+    of a `torchrun`, all train one encoder together. `settings.start` and `settings.hold_out` are
+    the caller's affair. Raises DataError for no examples, an example without positives or an
+    unknown passage; ConfigError for settings that do not go together; MismatchError where the
+    folder holds the checkpoint of another training, or for another passage encoder.
     """
-    batches = Batches(examples, settings.batch, seed, negatives=settings.negatives)
+    check_objective(settings, examples)
+    processes = join()
+    batches = _batches(corpus, examples, settings, seed)
+    watched = make_dev(corpus, dev, examples, settings.dev_passages, seed)
+    if not settings.evaluations:
+        watched = None
+    if watched is None and (settings.keep == "best" or settings.patience):
+        raise ConfigError(
+            "retriever.train.keep and patience need dev measurements: set "
+            "retriever.train.evaluations and hold_out, or give dev questions with gold passages"
+        )
+    _check_passages(encoder, passage_encoder, settings)
     bf16, precision = resolve(settings.precision, encoder.device)
-    copied = encoder.copy()
-    training = _Training(
-        copied, batches, settings, _optimiser(copied.model), bf16, _tokens(copied, corpus, examples)
-    )
+    training = Training(
+        encoder.copy(), passage_encoder or encoder, corpus, batches, settings, seed,
+        bf16=bf16, dev=watched, processes=processes,
+    )  # fmt: skip
     key = fingerprint(
-        [encoder.fingerprint, corpus.digest, list(examples), settings, seed, precision]
+        [
+            encoder.fingerprint,
+            encoder.passage_side,
+            corpus.digest,
+            list(examples),
+            list(dev),
+            msgspec.structs.replace(settings, tracker="none"),
+            seed,
+            precision,
+        ]
     )
     resumed_at = _resume(training, folder, key)
+    tracked = settings.tracker if processes.first else "none"
+    tracker = open_tracker(tracked, name, folder, msgspec.to_builtins(settings))
     saved = time.monotonic()
     with tqdm(
         total=training.steps,
         initial=resumed_at,
         desc="training the retriever",
         unit=" step",
-        disable=not progress,
+        disable=not (progress and processes.first),
     ) as bar:
-        for epoch in range(resumed_at // len(batches), settings.epochs):
-            start = max(0, resumed_at - epoch * len(batches))
-            for batch in batches.epoch(epoch, start):
-                training.step(epoch, batch)
-                bar.update()
-                bar.set_postfix(loss=f"{training.curve[-1]['loss']:.3f}", refresh=False)
-                if folder is not None and time.monotonic() - saved >= checkpoint_seconds:
-                    save_checkpoint(folder, _state(training, key))
-                    saved = time.monotonic()
-                if on_step is not None:
-                    on_step(len(training.curve))
-    return TrainResult(copied, training.curve, precision, resumed_at)
+        for number in training.run():
+            bar.update()
+            bar.set_postfix_str(training.said, refresh=False)
+            tracker.log(number, training.numbers)
+            due = time.monotonic() - saved >= checkpoint_seconds
+            if folder is not None and processes.first and due:
+                save_checkpoint(folder, training.state(key))
+                saved = time.monotonic()
+            if on_step is not None:
+                on_step(number)
+    tracker.close()
+    step = training.keep_best()
+    trained = _finished(training.encoder, encoder, settings)
+    return TrainResult(trained, training.curve, precision, resumed_at, training.scores, step)
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate at `step` (from 0) of `steps`: up to 1, then down towards 0.
-
-    No step has a factor of 0.
-    """
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    return (steps - step) / (steps - rising)
+def _batches(
+    corpus: Corpus, examples: Sequence[Example], settings: RetrieverTrainConfig, seed: int
+) -> Batches:
+    if settings.recipe == "upstream":
+        return Batches(one_positive_each(examples), settings.batch, seed)
+    once = same_passages_once(corpus, examples)
+    return Batches(once, settings.batch, seed, negatives=settings.negatives)
 
 
-def _optimiser(model: Any) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": _WEIGHT_DECAY},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        fused=True,
-    )
+def _check_passages(
+    encoder: Encoder, passage_encoder: Encoder | None, settings: RetrieverTrainConfig
+) -> None:
+    if settings.side == "both":
+        return
+    given = (passage_encoder or encoder).fingerprint
+    if given != encoder.passage_side:
+        raise MismatchError(
+            f"got {given} to encode the passages, expected encoder {encoder.passage_side}, which "
+            "the query side was trained for; give it as passage_encoder"
+        )
 
 
-def _tokens(
-    encoder: Encoder, corpus: Corpus, examples: Sequence[Example]
-) -> dict[tuple[str, str], list[int]]:
-    queries = list(dict.fromkeys(example.query for example in examples))
-    ids = list(dict.fromkeys(id for x in examples for id in (*x.positives, *x.negatives)))
-    texts = [corpus.get(id).contents for id in ids]
-    tokens: dict[tuple[str, str], list[int]] = {}
-    for key, row in zip(queries, encoder.tokens(queries, "query"), strict=True):
-        tokens["query", key] = row
-    for key, row in zip(ids, encoder.tokens(texts, "passage"), strict=True):
-        tokens["passage", key] = row
-    return tokens
-
-
-def _resume(training: _Training, folder: Path | None, key: str) -> int:
-    checkpoint = None if folder is None else load_checkpoint(folder, key)
+def _resume(training: Training, folder: Path | None, key: str) -> int:
+    first = training.processes.first
+    checkpoint = None if folder is None or not first else load_checkpoint(folder, key)
+    checkpoint = training.processes.tell(checkpoint)
     if checkpoint is None:
         return 0
-    training.encoder.model.load_state_dict(checkpoint.model)
-    training.optimiser.load_state_dict(checkpoint.optimiser)
-    training.curve = checkpoint.curve
-    training.seconds = checkpoint.curve[-1]["seconds"]
+    training.load(checkpoint)
     return len(checkpoint.curve)
 
 
-def _state(training: _Training, key: str) -> Checkpoint:
-    return Checkpoint(
-        key,
-        training.encoder.model.state_dict(),
-        training.optimiser.state_dict(),
-        training.curve,
+def _finished(trained: Encoder, start: Encoder, settings: RetrieverTrainConfig) -> Encoder:
+    passages = start.passage_side if settings.side == "query" else ""
+    changed = msgspec.structs.replace(
+        start.settings, passages=passages, max_length=start.max_length
+    )
+    return Encoder(
+        finish(trained.model, settings),
+        trained.tokenizer,
+        changed,
+        batch_tokens=start.batch_tokens,
     )

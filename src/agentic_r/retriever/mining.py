@@ -1,0 +1,67 @@
+"""Fresh hard negatives: what the encoder being trained now finds and should not.
+
+Measured negatives come from the retriever the agent searched with; the encoder soon ranks others
+on top (ANCE, arXiv 2007.00808). Nobody measured those, so one that scores nearly as high as the
+positive may be useful itself and is left out (positive-aware mining, arXiv 2407.15831).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from agentic_r.data.corpus import Corpus
+from agentic_r.retriever.batches import Batches, content_key
+from agentic_r.types import Example
+
+_ROWS = 65_536
+"""Passages scored at once."""
+
+
+def mine(
+    batches: Batches,
+    corpus: Corpus,
+    queries: torch.Tensor,
+    passages: torch.Tensor,
+    *,
+    count: int,
+    margin: float,
+) -> list[tuple[str, ...]]:
+    """Find up to `count` new negatives for each example, hardest first.
+
+    queries [q, d] are unit rows in the order of the examples, passages [p, d] in that of the
+    corpus. Left out are what the example names, what is useful to the same query or question,
+    copies of those, and what scores above `margin` times the lowest of its positives.
+    """
+    rows = {passage.id: row for row, passage in enumerate(corpus)}
+    keys = [content_key(passage.contents) for passage in corpus]
+    found = []
+    for example, query in zip(batches.examples, queries, strict=True):
+        useful = batches.useful(example)
+        scores = torch.cat([part @ query for part in torch.split(passages, _ROWS)])
+        lowest = min(float(scores[rows[id]]) for id in example.positives)
+        named = [rows[id] for id in (*useful, *example.negatives)]
+        taken = {keys[row] for row in named}
+        scores[scores > margin * lowest] = -torch.inf
+        top = scores.topk(min(len(scores), count + len(named)))
+        found.append(_fresh(example, corpus, top, keys, taken, count))
+    return found
+
+
+def _fresh(
+    example: Example,
+    corpus: Corpus,
+    top: torch.return_types.topk,
+    keys: Sequence[bytes],
+    taken: set[bytes],
+    count: int,
+) -> tuple[str, ...]:
+    mined: list[str] = []
+    for score, row in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+        if len(mined) == count or score == -torch.inf:
+            break
+        if keys[row] not in taken:
+            taken.add(keys[row])
+            mined.append(corpus[row].id)
+    return tuple(mined)

@@ -1,0 +1,105 @@
+"""Training on several devices and machines: `torchrun` or `accelerate launch`, no code change.
+
+Both say in environment variables who is who. A process encodes its share of a batch, everybody
+gets all vectors, and the gradients of the weights are summed: what comes out is the training of
+one process on the whole batch, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=14)
+"""Workers wait while the first process rolls out and labels, which may take days."""
+
+_BUCKET = 16_000_000
+"""Numbers summed over the processes at once."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of one training, of which this is number `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def shares(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Deal rows of these lengths in tokens out to the processes, the same way on all."""
+        if self.size == 1:
+            return [list(range(len(lengths)))]
+        order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+        return [sorted(order[rank :: self.size]) for rank in range(self.size)]
+
+    def gather(self, own: torch.Tensor, shares: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Put together the rows [n, d] of all processes; `own` are those of this one's share."""
+        if self.size == 1:
+            return own
+        most = max(len(rows) for rows in shares)
+        padded = own.new_zeros(most, own.shape[1])
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in shares]
+        dist.all_gather(parts, padded)
+        whole = own.new_empty(sum(len(rows) for rows in shares), own.shape[1])
+        for part, rows in zip(parts, shares, strict=True):
+            whole[list(rows)] = part[: len(rows)]
+        return whole
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Add up the gradients of all processes; a weight that has none anywhere gets zeros."""
+        if self.size == 1:
+            return
+        bucket: list[torch.Tensor] = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            bucket.append(parameter.grad)
+            if sum(gradient.numel() for gradient in bucket) >= _BUCKET:
+                _sum(bucket)
+                bucket = []
+        _sum(bucket)
+
+    def tell(self, value: T) -> T:
+        """Return the first process's value on every process."""
+        if self.size == 1:
+            return value
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        told: T = box[0]
+        return told
+
+
+def join() -> Processes:
+    """Join the processes that `torchrun` or `accelerate launch` started; alone without them."""
+    if not dist.is_initialized():
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "MASTER_ADDR" not in os.environ:
+            return Processes()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_PATIENCE)
+        else:
+            dist.init_process_group("gloo", timeout=_PATIENCE)
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def _sum(gradients: Sequence[torch.Tensor]) -> None:
+    if not gradients:
+        return
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, torch.split(flat, sizes), strict=True):
+        gradient.copy_(part.view_as(gradient))
