@@ -89,7 +89,7 @@ def test_an_index_fits_the_query_side_that_was_trained_for_it(
 ) -> None:
     FlatIndex.build(encoder, corpus, tmp_path / "index")
     other = Encoder.load(str(make_checkpoint(tmp_path / "other", seed=1)), 32)
-    settings = msgspec.structs.replace(other.settings, passages=encoder.fingerprint)
+    settings = msgspec.structs.replace(other.settings, trained_for=encoder.fingerprint)
     query_side = Encoder(other.model, other.tokenizer, settings)
     query_side.save(tmp_path / "saved")
     loaded = Encoder.load(str(tmp_path / "saved"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -15,21 +16,23 @@ def prepare(model: Any, settings: RetrieverTrainConfig, seed: int) -> Any:
 
     Raises ConfigError where LoRA is asked and peft is not installed, or the model cannot recompute.
     """
+    plain = model
     if settings.lora_rank:
-        model = _with_adapters(model, settings, seed)
+        model = _with_adapters(plain, settings, seed)
     if settings.gradient_checkpointing:
-        _recompute(model)
+        _recompute(plain)
+        _train_without_dropout(model)
     return model
 
 
 def finish(model: Any, settings: RetrieverTrainConfig) -> Any:
     """Return the plain model: adapters merged into the weights, nothing recomputed any more."""
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_disable()
     if settings.lora_rank:
         model = model.merge_and_unload()
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+    if settings.gradient_checkpointing:
+        _method(model, "checkpointing_disable")()
     return model.eval()
 
 
@@ -47,7 +50,9 @@ def _with_adapters(model: Any, settings: RetrieverTrainConfig, seed: int) -> Any
         lora_dropout=0.0,
         target_modules="all-linear",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft asks transformers for something by its old name.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         torch.manual_seed(seed)  # the adapters start from random numbers
         return peft.get_peft_model(model, config).eval()
 
@@ -58,12 +63,16 @@ def _recompute(model: Any) -> None:
             "retriever.train.gradient_checkpointing: this encoder cannot recompute its "
             "activations; set it to false and use retriever.train.cache_tokens"
         )
-    if model.get_input_embeddings() is not None and not any(
-        p.requires_grad for p in model.get_input_embeddings().parameters()
-    ):
-        model.enable_input_require_grads()
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    # transformers recomputes in training mode only, where dropout would be on.
+    _method(model, "checkpointing_enable")({"use_reentrant": False})
+
+
+def _method(model: Any, name: str) -> Any:
+    """Find a method that transformers renames: "gradient" becomes "activation"."""
+    return getattr(model, f"activation_{name}", None) or getattr(model, f"gradient_{name}")
+
+
+def _train_without_dropout(model: Any) -> None:
+    """Enter training mode, outside which transformers recomputes nothing, with dropout at 0."""
     for module in model.train().modules():
         for name in ("p", "dropout_prob", "attention_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):

@@ -91,6 +91,8 @@ class DenseRetriever:
     ) -> DenseRetriever:
         """Train a copy of the encoder on `examples` and index the corpus anew with it.
 
+        With side = "query" the index stays as it is.
+
         `settings` are the fields of `RetrieverTrainConfig`; `folder` keeps checkpoints. Raises
         ConfigError for settings that cannot be, and as `trainer.train` does.
         """
@@ -103,6 +105,8 @@ class DenseRetriever:
             fields = ", ".join(RetrieverTrainConfig.__struct_fields__)
             raise ConfigError(f"fit: got {', '.join(unknown)}, expected some of {fields}")
         result = train(self.encoder, self.corpus, examples, chosen, seed, folder, progress=progress)
+        if chosen.side == "query":
+            return DenseRetriever(result.encoder, self.index, self.corpus)
         return DenseRetriever.build(result.encoder, self.corpus, progress=progress)
 
     def _encode(self, queries: Sequence[str]) -> Vectors:

@@ -138,7 +138,7 @@ class Encoder:
     @property
     def passage_side(self) -> str:
         """Fingerprint of the encoder that passages have to be encoded with: mostly its own."""
-        return self.settings.passages or self.fingerprint
+        return self.settings.trained_for or self.fingerprint
 
     def save(self, folder: Path | str, notes: Sequence[str] = ()) -> None:
         """Write a sentence-transformers folder that `Encoder.load` reads back.

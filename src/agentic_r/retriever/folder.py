@@ -73,8 +73,8 @@ def card(settings: EncoderSettings, dimension: int, notes: Sequence[str] = ()) -
     lines = "".join(f"- {note}\n" for note in notes)
     passages = (
         f"Only the query side was trained: passages have to be encoded by the encoder "
-        f"{settings.passages}, whose index stays valid.\n\n"
-        if settings.passages
+        f"{settings.trained_for}, whose index stays valid.\n\n"
+        if settings.trained_for
         else ""
     )
     return f"""---

@@ -53,10 +53,10 @@ class FlatIndex:
 
         Raises MismatchError for an encoder of which the query side alone was trained.
         """
-        if encoder.settings.passages:
+        if encoder.settings.trained_for:
             raise MismatchError(
                 "got an encoder of which the query side alone was trained, expected one for "
-                f"passages too; open the index of encoder {encoder.settings.passages} with it"
+                f"passages too; open the index of encoder {encoder.settings.trained_for} with it"
             )
         vectors = encoder.encode([p.contents for p in corpus], "passage", progress)
         index = faiss.IndexFlatIP(encoder.dimension)

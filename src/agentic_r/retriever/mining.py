@@ -7,13 +7,12 @@ positive may be useful itself and is left out (positive-aware mining, arXiv 2407
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from agentic_r.data.corpus import Corpus
 from agentic_r.retriever.batches import Batches, content_key
-from agentic_r.types import Example
 
 _ROWS = 65_536
 """Passages scored at once."""
@@ -36,32 +35,27 @@ def mine(
     """
     rows = {passage.id: row for row, passage in enumerate(corpus)}
     keys = [content_key(passage.contents) for passage in corpus]
+    # Copies go by one name, the one that the examples use where they have the passage.
+    named = [id for x in batches.examples for id in (*x.positives, *x.negatives)]
+    names: dict[bytes, str] = {}
+    for id in (*named, *rows):
+        names.setdefault(keys[rows[id]], id)
     found = []
     for example, query in zip(batches.examples, queries, strict=True):
         useful = batches.useful(example)
         scores = torch.cat([part @ query for part in torch.split(passages, _ROWS)])
         lowest = min(float(scores[rows[id]]) for id in example.positives)
-        named = [rows[id] for id in (*useful, *example.negatives)]
-        taken = {keys[row] for row in named}
+        taken = {keys[rows[id]] for id in (*useful, *example.negatives)}
         scores[scores > margin * lowest] = -torch.inf
-        top = scores.topk(min(len(scores), count + len(named)))
-        found.append(_fresh(example, corpus, top, keys, taken, count))
+        scores[[row for row, key in enumerate(keys) if key in taken]] = -torch.inf
+        top = scores.topk(min(len(scores), 2 * count))
+        found.append(_fresh(top, keys, names, count))
     return found
 
 
 def _fresh(
-    example: Example,
-    corpus: Corpus,
-    top: torch.return_types.topk,
-    keys: Sequence[bytes],
-    taken: set[bytes],
-    count: int,
+    top: torch.return_types.topk, keys: Sequence[bytes], names: Mapping[bytes, str], count: int
 ) -> tuple[str, ...]:
-    mined: list[str] = []
-    for score, row in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-        if len(mined) == count or score == -torch.inf:
-            break
-        if keys[row] not in taken:
-            taken.add(keys[row])
-            mined.append(corpus[row].id)
-    return tuple(mined)
+    best = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    mined = [names[keys[row]] for score, row in best if score > -torch.inf]
+    return tuple(dict.fromkeys(mined))[:count]

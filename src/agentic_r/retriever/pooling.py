@@ -29,7 +29,7 @@ _BGE_QUERY = "Represent this sentence for searching relevant passages: "
 class EncoderSettings(msgspec.Struct, frozen=True):
     """All of an encoder that is not in its weights and tokenizer.
 
-    `passages` is the fingerprint of the encoder whose passage vectors the queries were trained
+    `trained_for` is the fingerprint of the encoder whose passage vectors the queries were trained
     for, where the query side alone was trained.
     """
 
@@ -38,7 +38,7 @@ class EncoderSettings(msgspec.Struct, frozen=True):
     query_prefix: str = ""
     passage_prefix: str = ""
     max_length: int | None = None
-    passages: str = ""
+    trained_for: str = ""
 
 
 def read_settings(folder: Path, name: str) -> EncoderSettings:

@@ -167,7 +167,7 @@ def _resume(training: Training, folder: Path | None, key: str) -> int:
 def _finished(trained: Encoder, start: Encoder, settings: RetrieverTrainConfig) -> Encoder:
     passages = start.passage_side if settings.side == "query" else ""
     changed = msgspec.structs.replace(
-        start.settings, passages=passages, max_length=start.max_length
+        start.settings, trained_for=passages, max_length=start.max_length
     )
     return Encoder(
         finish(trained.model, settings),

@@ -1,0 +1,139 @@
+"""Two processes train exactly as one: loss, gradients, weights; and the verb hands work out."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agentic_r.retriever.processes import Processes
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import msgspec, torch
+from agentic_r.config import RetrieverTrainConfig
+from agentic_r.data.corpus import Corpus
+from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.processes import join
+from agentic_r.retriever.trainer import train
+from agentic_r.types import Example, Passage
+
+torch.set_num_threads(1)
+folder, out, *cases = sys.argv[1:]
+names = ["kavron", "telmi", "oskar", "brund", "wexley", "doria", "maleth", "quill"]
+passages = [Passage(f"b{i}", f"{n} was born in the city", n) for i, n in enumerate(names)]
+passages += [Passage(f"r{i}", f"{n} runs the firm " * (1 + i % 3), n) for i, n in enumerate(names)]
+# Two queries, which may be on two processes, share one positive; a third lists its copy.
+passages.append(Passage("copy", "KAVRON was  born in the city", "kavron"))
+examples = [
+    Example("d", f"q{i}", f"where was {n}", (f"b{i}",), (f"r{i}", "r0"), (1.0, 0.5, 0.2 * (i % 2)))
+    for i, n in enumerate(names) if i
+]
+examples.append(Example("d", "same", "who was kavron", ("b0",), ("r1",), (1.0, 0.1)))
+examples.append(Example("d", "also", "which city was kavron in", ("copy",), ("r2",), (1.0, 0.1)))
+dev = [Example("d", f"dev{i}", f"who runs {n}", (f"r{i}",), ()) for i, n in enumerate(names)]
+found = {}
+for case in cases:
+    settings = msgspec.convert(
+        dict(epochs=2, batch=4, learning_rate=1e-3, temperature=0.1, precision="fp32")
+        | json.loads(case),
+        RetrieverTrainConfig,
+    )
+    result = train(Encoder.load(folder, 32), Corpus(passages), examples, settings, 0, dev=dev,
+                   progress=False)
+    found[case] = {
+        "loss": [x["loss"] for x in result.curve],
+        "accuracy": [x["accuracy"] for x in result.curve],
+        "dev": result.dev,
+        "weights": {
+            name: tensor.flatten()[:50].tolist()
+            for name, tensor in result.encoder.model.state_dict().items()
+        },
+    }
+rank = join().rank
+Path(out).with_suffix(f".{rank}.json").write_text(json.dumps(found))
+"""
+
+CASES: list[dict[str, Any]] = [
+    {},
+    {"cache_tokens": 16},
+    {"recipe": "upstream", "loss": "rank-net"},
+    {"loss": "listwise-kl", "refresh": 1, "keep": "best", "evaluations": 2},
+    {"side": "query"},
+    {"batch": 1},
+]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def launch(program: list[str], size: int, **more: str) -> list[subprocess.CompletedProcess[str]]:
+    port = free_port()
+    running = []
+    for rank in range(size):
+        env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | more
+        if size > 1:
+            env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        running.append(
+            subprocess.Popen(
+                [sys.executable, *program],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    done = []
+    for process in running:
+        out, err = process.communicate(timeout=240)
+        done.append(subprocess.CompletedProcess(program, process.returncode, out, err))
+    return done
+
+
+@pytest.fixture(scope="module")
+def both(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "program.py").write_text(PROGRAM)
+    cases = [json.dumps(case) for case in CASES]
+    for size in (1, 2):
+        program = [str(folder / "program.py"), str(checkpoint), str(folder / f"{size}"), *cases]
+        for done in launch(program, size):
+            assert done.returncode == 0, done.stderr
+    return {
+        name: json.loads((folder / f"{name}.json").read_text()) for name in ("1.0", "2.0", "2.1")
+    }
+
+
+@pytest.mark.parametrize("case", [json.dumps(case) for case in CASES])
+def test_two_processes_train_as_one(both: dict[str, Any], case: str) -> None:
+    alone, first, second = (both[name][case] for name in ("1.0", "2.0", "2.1"))
+    assert first == second
+    assert first["loss"] == pytest.approx(alone["loss"], abs=1e-5)
+    assert first["accuracy"] == alone["accuracy"]
+    assert first["dev"] == alone["dev"]
+    for name, weights in alone["weights"].items():
+        torch.testing.assert_close(
+            torch.tensor(first["weights"][name]), torch.tensor(weights), atol=2e-5, rtol=0
+        )
+
+
+def test_shares_hold_every_row_once_and_are_even() -> None:
+    lengths = [5, 90, 7, 7, 30, 31, 2, 64, 64]
+    shares = Processes(0, 3).shares(lengths)
+    assert sorted(row for share in shares for row in share) == list(range(9))
+    tokens = [sum(lengths[row] for row in share) for share in shares]
+    assert max(tokens) - min(tokens) <= 60
+    assert Processes(2, 4).shares([3, 4]) == [[1], [0], [], []]
