@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts",),
     ("steps",),
+    ("learning",),
     ("loop", "grid"),
     ("summary", "api"),
     ("cli", "__init__"),

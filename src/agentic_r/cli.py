@@ -24,7 +24,23 @@ EPILOG = """Any setting can be given on the command line by its dotted name, for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0 done, 1 an error in one line, 2 wrong usage."""
+    """Run one verb; returns the exit code: 0 done, 1 an error in one line, 2 wrong usage.
+
+    Under `torchrun` the first process runs the verb and the others train with it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from agentic_r.retriever.together import dismiss, work
+
+        if int(os.environ.get("RANK", "0")) > 0:
+            return work()
+        code = _verb(arguments)
+        if not code:  # after an error, torchrun ends the others
+            dismiss()
+        return code
+    return _verb(arguments)
+
+
+def _verb(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -241,6 +257,12 @@ def _train(options: argparse.Namespace, config: Config) -> None:
     if options.learner == "agent" and not config.agent.train.epochs:
         raise ConfigError("agent.train.epochs is 0, expected at least 1 to train the agent")
     _reach(options, config, options.learner)
+    if options.learner == "retriever":
+        from agentic_r.learning import told
+        from agentic_r.loop import run_folder
+
+        stage = run_folder(config) / f"iteration-{options.iteration}" / "retriever"
+        print(told(stage, config.retriever.train.dev_k))
 
 
 def _reach(options: argparse.Namespace, config: Config, step: str) -> None:

@@ -19,13 +19,13 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
+from agentic_r.learning import CurvePoint, trained
 from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import Run
 from agentic_r.steps import (
-    CurvePoint,
     Loop,
     Nothing,
     Retrieval,
@@ -35,7 +35,6 @@ from agentic_r.steps import (
     labels,
     measured,
     rollouts,
-    trained,
     write_data,
 )
 from agentic_r.types import Trajectory
@@ -161,7 +160,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         start = base if config.retriever.train.start == "base" else encoder
         earlier = [e for past in outcome.iterations for e in past.labels.examples]
         examples = [*(earlier if config.retriever.train.examples == "all" else ()), *found.examples]
-        encoder, curve = trained(loop, f"{name}/retriever", examples, start)
+        encoder, curve = trained(loop, f"{name}/retriever", examples, start, base)
         yield f"{name}/retriever"
         current = index(loop, f"{name}/index", encoder)
         outcome.iterations.append(

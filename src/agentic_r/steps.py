@@ -25,24 +25,12 @@ from agentic_r.io import digest_file, fingerprint, write_atomic, write_jsonl
 from agentic_r.metrics import exact_match
 from agentic_r.parts import Data, open_judge
 from agentic_r.protocols import LLM, Retriever
-from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.trainer import train as train_encoder
 from agentic_r.stage import Run, lasting
-from agentic_r.types import Example, Question, Trajectory
+from agentic_r.types import Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
-
-
-class CurvePoint(msgspec.Struct, frozen=True):
-    """One step of training the retriever."""
-
-    step: int
-    epoch: float
-    loss: float
-    learning_rate: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -138,8 +126,10 @@ def _flashrag(question: Question) -> dict[str, Any]:
 
 def index(loop: Loop, name: str, encoder: Encoder) -> Retrieval:
     """Encode the corpus with an encoder, or open the index that is there."""
+    if encoder.passage_side != encoder.fingerprint:
+        name = "base/index"  # the query side alone was trained: passages are where they were
     stage = loop.run.stage(
-        name, {}, {"corpus": loop.data.corpus.digest, "encoder": encoder.fingerprint}
+        name, {}, {"corpus": loop.data.corpus.digest, "encoder": encoder.passage_side}
     )
     folder = stage.folder / "index"
     if stage.done:
@@ -293,45 +283,6 @@ def labels(
 def _counts(costs: Costs) -> dict[str, int]:
     counts: dict[str, int] = msgspec.to_builtins(costs)
     return counts
-
-
-def trained(
-    loop: Loop,
-    name: str,
-    examples: Sequence[Example],
-    start: Encoder,
-) -> tuple[Encoder, list[CurvePoint]]:
-    """Train the encoder on the examples; resumed from its last checkpoint."""
-    settings = loop.config.retriever.train
-    inputs = {
-        "encoder": start.fingerprint,
-        "examples": fingerprint(list(examples)),
-        "corpus": loop.data.corpus.digest,
-    }
-    stage = loop.run.stage(
-        name, {**msgspec.to_builtins(settings), "seed": loop.config.seed}, inputs
-    )
-    model, points = stage.folder / "model", stage.folder / "curve.jsonl"
-    if not stage.done:
-        result = train_encoder(
-            start,
-            loop.data.corpus,
-            examples,
-            settings,
-            loop.config.seed,
-            stage.folder,
-            on_step=lambda _: stage.tick(),
-        )
-        result.encoder.save(model)
-        write_jsonl(
-            points, [msgspec.convert(point, CurvePoint, strict=False) for point in result.curve]
-        )
-        discard_checkpoint(stage.folder)
-        stage.finish(
-            {"examples": len(examples), "steps": len(result.curve)}, precision=result.precision
-        )
-    with stage.rows("curve.jsonl", CurvePoint) as rows:
-        return Encoder.load(str(model), max_length=loop.config.retriever.max_length), rows.rows
 
 
 def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> Loop:

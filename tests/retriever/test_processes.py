@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from agentic_r.retriever.processes import Processes
+from tests.runs import write_config
 
 PROGRAM = """
 import json, sys
@@ -137,3 +138,32 @@ def test_shares_hold_every_row_once_and_are_even() -> None:
     tokens = [sum(lengths[row] for row in share) for share in shares]
     assert max(tokens) - min(tokens) <= 60
     assert Processes(2, 4).shares([3, 4]) == [[1], [0], [], []]
+
+
+@pytest.mark.slow
+def test_the_verb_trains_with_waiting_processes(tmp_path: Path) -> None:
+    """`torchrun -m agentic_r ...` needs no change: one process runs, the others train."""
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    tail = ["train", str(config), "retriever", "--retriever.train.precision", "fp32"]
+    program = ["-m", "agentic_r.cli", *tail]
+    alone, *_ = launch([*program, "--name", "one"], 1)
+    first, second = launch([*program, "--name", "two"], 2)
+    assert (alone.returncode, first.returncode, second.returncode) == (0, 0, 0), first.stderr
+    assert second.stdout == ""
+    assert "dev hit@3" in first.stdout
+    curves = [
+        [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+        for name in ("one", "two")
+        for path in [tmp_path / "runs" / name / "iteration-1" / "retriever" / "curve.jsonl"]
+    ]
+    assert curves[1] == pytest.approx(curves[0], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_first_process_ends_all(tmp_path: Path) -> None:
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    program = [*launcher, "-m", "agentic_r.cli", "loop", str(tmp_path / "none.toml")]
+    (done,) = launch(program, 1)
+    assert done.returncode == 1
+    assert "agentic-r: " in done.stderr
+    assert "there is no such config file" in done.stderr

@@ -6,9 +6,11 @@ training, take part in it, and wait for the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+
+import torch
 
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
@@ -16,6 +18,18 @@ from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.processes import join
 from agentic_r.retriever.trainer import TrainResult, train
 from agentic_r.types import Example
+
+
+class Job(NamedTuple):
+    """What every process of a training needs to know."""
+
+    encoder: Encoder
+    corpus: Corpus
+    examples: list[Example]
+    settings: RetrieverTrainConfig
+    seed: int
+    dev: list[Example]
+    passage_encoder: Encoder | None
 
 
 def train_together(
@@ -28,32 +42,57 @@ def train_together(
     *,
     dev: Sequence[Example] = (),
     passage_encoder: Encoder | None = None,
-    **own: Any,
+    name: str = "retriever",
+    on_step: Callable[[int], None] | None = None,
 ) -> TrainResult:
-    """Train as `train` does, with the waiting processes where there are any.
-
-    `own` is what concerns the first process alone: progress, checkpoints, `on_step`.
-    """
-    shared = (encoder, corpus, list(examples), settings, seed)
-    named = {"dev": list(dev), "passage_encoder": passage_encoder}
-    join().tell((shared, named))
-    return train(*shared, folder, **named, **own)
+    """Train as `train` does, with the waiting processes where there are any."""
+    job = Job(encoder, corpus, list(examples), settings, seed, list(dev), passage_encoder)
+    processes = join()
+    if processes.size > 1:
+        frozen = None if passage_encoder is None else _on("cpu", passage_encoder)
+        processes.tell(job._replace(encoder=_on("cpu", encoder), passage_encoder=frozen))
+    return _trained(job, folder, name=name, on_step=on_step)
 
 
 def work() -> int:
     """Take part in every training of the first process until it dismisses this one."""
     while True:
-        job = join().tell(None)
+        job: Job | None = join().tell(None)
         if job is None:
             return 0
-        shared, named = job
-        device = "cuda" if shared[0].device.type == "cuda" else "cpu"
-        for encoder in (shared[0], named["passage_encoder"]):
-            if encoder is not None:
-                encoder.model.to(device)
-        train(*shared, **named, progress=False)
+        # Copied to this process's own device; where there is no GPU, it is the same as before.
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        frozen = None if job.passage_encoder is None else _on(device, job.passage_encoder)
+        _trained(job._replace(encoder=_on(device, job.encoder), passage_encoder=frozen), None)
 
 
 def dismiss() -> None:
     """End the waiting processes: the first one has no more training for them."""
     join().tell(None)
+
+
+def _trained(
+    job: Job,
+    folder: Path | None,
+    *,
+    name: str = "retriever",
+    on_step: Callable[[int], None] | None = None,
+) -> TrainResult:
+    return train(
+        job.encoder,
+        job.corpus,
+        job.examples,
+        job.settings,
+        job.seed,
+        folder,
+        dev=job.dev,
+        passage_encoder=job.passage_encoder,
+        name=name,
+        on_step=on_step,
+    )
+
+
+def _on(device: str, encoder: Encoder) -> Encoder:
+    copied = encoder.copy()
+    copied.model = copied.model.to(device)
+    return copied

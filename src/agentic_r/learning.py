@@ -1,0 +1,153 @@
+"""The loop's stage that trains the retriever, resumed from its last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from agentic_r.agent.query import sent
+from agentic_r.data.questions import Questions, hops
+from agentic_r.io import fingerprint, read_jsonl, write_jsonl
+from agentic_r.retriever.checkpoint import discard_checkpoint
+from agentic_r.retriever.development import hold_out
+from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.together import train_together
+from agentic_r.retriever.trainer import TrainResult
+from agentic_r.settings import RetrieverTrainConfig
+from agentic_r.steps import Loop
+from agentic_r.types import Example
+
+CURVE_FILE = "curve.jsonl"
+DEV_FILE = "dev.jsonl"
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """One step of training the retriever."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    seconds: float
+    accuracy: float = 0.0
+    passages: int = 0
+
+
+class DevPoint(msgspec.Struct, frozen=True):
+    """One measurement on dev; step 0 is before training."""
+
+    step: int
+    hit: float
+    mrr: float
+
+
+def trained(
+    loop: Loop,
+    name: str,
+    examples: Sequence[Example],
+    start: Encoder,
+    base: Encoder,
+) -> tuple[Encoder, list[CurvePoint]]:
+    """Train the encoder on the examples; `base` encodes the passages of a query side alone."""
+    settings = loop.config.retriever.train
+    kept, dev = watched(loop, examples)
+    inputs = {
+        "encoder": start.fingerprint,
+        "examples": fingerprint(list(examples)),
+        "corpus": loop.data.corpus.digest,
+        "dev": fingerprint(dev) if settings.evaluations else "",
+    }
+    facts = loop.settings("retriever.train") | {"seed": loop.config.seed}
+    stage = loop.run.stage(name, facts, inputs)
+    model = stage.folder / "model"
+    if not stage.done:
+        result = train_together(
+            start,
+            loop.data.corpus,
+            kept,
+            settings,
+            loop.config.seed,
+            stage.folder,
+            dev=dev,
+            passage_encoder=base if settings.side == "query" else None,
+            name=f"{loop.config.name} {name}",
+            on_step=lambda _: stage.tick(),
+        )
+        result.encoder.save(model, notes(settings, len(kept), result))
+        for file, kind, rows in (
+            (CURVE_FILE, CurvePoint, result.curve),
+            (DEV_FILE, DevPoint, result.dev),
+        ):
+            written = [msgspec.convert(row, kind, strict=False) for row in rows]
+            write_jsonl(stage.folder / file, written)
+        discard_checkpoint(stage.folder)
+        counts = {"examples": len(kept), "steps": len(result.curve)}
+        stage.finish(counts, precision=result.precision, kept_step=result.step)
+    with stage.rows(CURVE_FILE, CurvePoint) as points:
+        return Encoder.load(str(model), max_length=loop.config.retriever.max_length), points.rows
+
+
+def watched(loop: Loop, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Choose what is learned from and what dev hit@k is measured on.
+
+    With `hold_out`, a share of the examples' questions; else the hops of dev questions, as far as
+    they name their passage.
+    """
+    settings = loop.config.retriever.train
+    if settings.hold_out:
+        return hold_out(examples, settings.hold_out, loop.config.seed)
+    if not settings.evaluations:
+        return list(examples), []
+    return list(examples), asked_hops(loop.data.dev, loop.config.retriever.input)
+
+
+def asked_hops(questions: Questions, form: str) -> list[Example]:
+    """Turn every annotated hop that names its passage into an example without negatives."""
+    return [
+        Example(
+            question.dataset,
+            question.id,
+            sent(question.text, hop.question, form),
+            (hop.passage_id,),
+            (),
+        )
+        for question in questions
+        for hop in hops(question)
+        if hop.passage_id
+    ]
+
+
+def notes(settings: RetrieverTrainConfig, examples: int, result: TrainResult) -> list[str]:
+    """Say in the lines of a model card how an encoder was trained."""
+    loss = "upstream's recipe, " if settings.recipe == "upstream" else ""
+    lines = [
+        f"trained on {examples} examples in {len(result.curve)} steps of {settings.batch}",
+        f"loss: {loss}{settings.loss}, temperature {settings.temperature}, "
+        f"learning rate {settings.learning_rate}",
+    ]
+    if result.dev:
+        kept = next((x for x in result.dev if x["step"] == result.step), result.dev[-1])
+        lines.append(
+            f"dev hit@{settings.dev_k}: {kept['hit']:.3f}, before training "
+            f"{result.dev[0]['hit']:.3f}"
+        )
+    return lines
+
+
+def told(folder: Path, k: int) -> str:
+    """Say in one line how the training in a stage's folder went."""
+    curve = read_jsonl(folder / CURVE_FILE, CurvePoint)
+    dev = read_jsonl(folder / DEV_FILE, DevPoint, allow_empty=True)
+    seconds = curve[-1].seconds
+    words = [
+        f"{len(curve)} steps in {seconds:.0f} s",
+        f"loss {curve[0].loss:.3f} -> {curve[-1].loss:.3f}",
+        f"in-batch accuracy {curve[0].accuracy:.2f} -> {curve[-1].accuracy:.2f}",
+    ]
+    if dev:
+        words.append(f"dev hit@{k} {dev[0].hit:.3f} -> {dev[-1].hit:.3f}")
+    if seconds:
+        words.append(f"{sum(x.passages for x in curve) / seconds:.0f} passages/s")
+    return ", ".join(words)
