@@ -124,14 +124,16 @@ def build_parser() -> argparse.ArgumentParser:
     for name, function, about in (
         ("rollout", _rollout, "Let the agent answer the training questions."),
         ("label", _label, "Judge passages and continue from them: training examples."),
-        ("train", _train, "Train the retriever or the agent."),
+        ("train", _train, "Train the retriever, its re-ranker or the agent."),
     ):
         added = verb(name, function, about)
         added.add_argument(
             "--iteration", type=int, default=1, metavar="N", help="which iteration, from 1"
         )
         if name == "train":
-            added.add_argument("learner", choices=("retriever", "agent"), help="which to train")
+            added.add_argument(
+                "learner", choices=("retriever", "reranker", "agent"), help="which to train"
+            )
     evaluate = verb("evaluate", _evaluate, "Measure every system and print the table.")
     evaluate.add_argument(
         "--split", choices=("dev", "test"), default="test", help="the loop's questions to measure"
@@ -256,12 +258,16 @@ def _label(options: argparse.Namespace, config: Config) -> None:
 def _train(options: argparse.Namespace, config: Config) -> None:
     if options.learner == "agent" and not config.agent.train.epochs:
         raise ConfigError("agent.train.epochs is 0, expected at least 1 to train the agent")
+    if options.learner == "reranker" and not config.retriever.rerank.epochs:
+        raise ConfigError(
+            "retriever.rerank.epochs is 0, expected at least 1 to train the re-ranker"
+        )
     _reach(options, config, options.learner)
-    if options.learner == "retriever":
+    if options.learner != "agent":
         from agentic_r.learning import told
         from agentic_r.loop import run_folder
 
-        stage = run_folder(config) / f"iteration-{options.iteration}" / "retriever"
+        stage = run_folder(config) / f"iteration-{options.iteration}" / options.learner
         print(told(stage, config.retriever.train.dev_k))
 
 

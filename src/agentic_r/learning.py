@@ -1,4 +1,4 @@
-"""The loop's stage that trains the retriever, resumed from its last checkpoint."""
+"""The loop's stages that train retriever and re-ranker, resumed from their last checkpoint."""
 
 from __future__ import annotations
 
@@ -89,6 +89,38 @@ def trained(
         return Encoder.load(str(model), max_length=loop.config.retriever.max_length), points.rows
 
 
+def reranker_trained(loop: Loop, name: str, examples: Sequence[Example]) -> Path:
+    """Train a re-ranker on the examples; returns its folder."""
+    from agentic_r.retriever.cross import CrossEncoder
+    from agentic_r.retriever.cross_trainer import train_reranker
+
+    settings = loop.config.retriever.rerank
+    base = settings.base or loop.config.retriever.base
+    seed = loop.config.seed
+    inputs = {"examples": fingerprint(list(examples)), "corpus": loop.data.corpus.digest}
+    facts = loop.settings("retriever.rerank") | {"base": base, "seed": seed}
+    stage = loop.run.stage(name, facts, inputs)
+    model = stage.folder / "model"
+    if not stage.done:
+        result = train_reranker(
+            CrossEncoder.load(base, settings.max_length, seed=seed),
+            loop.data.corpus,
+            examples,
+            settings,
+            seed,
+            stage.folder,
+            on_step=lambda _: stage.tick(),
+        )
+        steps = len(result.curve)
+        how = f"{settings.loss}, {len(examples)} lists, {steps} steps of {settings.batch}"
+        result.reranker.save(model, [f"trained: {how}"])
+        points = [msgspec.convert(row, CurvePoint, strict=False) for row in result.curve]
+        write_jsonl(stage.folder / CURVE_FILE, points)
+        discard_checkpoint(stage.folder)
+        stage.finish({"examples": len(examples), "steps": steps}, precision=result.precision)
+    return model
+
+
 def watched(loop: Loop, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """Choose what is learned from and what dev hit@k is measured on.
 
@@ -139,7 +171,8 @@ def notes(settings: RetrieverTrainConfig, examples: int, result: TrainResult) ->
 def told(folder: Path, k: int) -> str:
     """Say in one line how the training in a stage's folder went."""
     curve = read_jsonl(folder / CURVE_FILE, CurvePoint)
-    dev = read_jsonl(folder / DEV_FILE, DevPoint, allow_empty=True)
+    measured = folder / DEV_FILE
+    dev = read_jsonl(measured, DevPoint, allow_empty=True) if measured.is_file() else []
     seconds = curve[-1].seconds
     words = [
         f"{len(curve)} steps in {seconds:.0f} s",

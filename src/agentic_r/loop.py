@@ -6,6 +6,7 @@ iteration-N/rollouts      the agent answers the training questions
 iteration-N/labels        relevance and correctness of candidates, training examples
 iteration-N/retriever     the encoder trained on them
 iteration-N/index         the corpus encoded anew
+iteration-N/reranker      a re-ranker that learned the same examples, if wanted
 iteration-N/agent         the agent trained on its own correct trajectories, if wanted
 evaluation/ROW            every system on the test questions
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
-from agentic_r.learning import CurvePoint, trained
+from agentic_r.learning import CurvePoint, reranker_trained, trained
 from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
@@ -116,6 +117,8 @@ def run_loop(
 def stage_names(config: Config) -> list[str]:
     """List the stages of a loop in the order in which they are done, without doing any."""
     parts = ["rollouts", "labels", "retriever", "index"]
+    if config.retriever.rerank.epochs:
+        parts.append("reranker")
     if config.agent.train.epochs:
         parts.append("agent")
     rounds = range(1, config.loop.iterations + 1)
@@ -167,6 +170,9 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
             Iteration(number, trajectories, found, curve, current, len(examples))
         )
         yield f"{name}/index"
+        if config.retriever.rerank.epochs:
+            reranker_trained(loop, f"{name}/reranker", examples)
+            yield f"{name}/reranker"
         if config.agent.train.epochs:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)
             yield f"{name}/agent"

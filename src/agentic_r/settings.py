@@ -125,7 +125,7 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
     dev_k: Annotated[int, Meta(ge=1, description="k of dev hit@k.")] = 3
     dev_passages: Annotated[
         int, Meta(ge=1, description="Passages that dev queries are searched in.")
-    ] = 1000
+    ] = 500
     hold_out: Annotated[
         float,
         Meta(
@@ -161,6 +161,40 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
     ] = "auto"
 
 
+class RerankConfig(msgspec.Struct, frozen=True):
+    """How a small re-ranker, which reads query and passage together, learns the same labels."""
+
+    epochs: Annotated[
+        int, Meta(ge=0, description="Passes over the examples; 0: no re-ranker is trained.")
+    ] = 0
+    base: Annotated[
+        str,
+        Meta(description="What it starts from: name, folder or hub name; empty: retriever.base."),
+    ] = ""
+    loss: Annotated[
+        Literal["listwise", "pointwise"],
+        Meta(description="Distribution over a list of passages, or each passage's utility alone."),
+    ] = "listwise"
+    sharpness: Annotated[
+        float, Meta(gt=0, description="Divisor of graded targets (0-1) before their softmax.")
+    ] = 0.25
+    batch: Annotated[int, Meta(ge=1, description="Lists, one an example, per step.")] = 8
+    learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 5e-5
+    warmup: Annotated[
+        float, Meta(ge=0, le=1, description="Share of the steps with a rising learning rate.")
+    ] = 0.1
+    negatives: Annotated[
+        int, Meta(ge=1, description="Negatives drawn anew for each list in each epoch.")
+    ] = 15
+    max_length: Annotated[
+        int, Meta(ge=8, description="Longest query and passage together in tokens.")
+    ] = 256
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Meta(description="Number format of training; auto takes bf16 where the hardware has it."),
+    ] = "auto"
+
+
 class RetrieverConfig(msgspec.Struct, frozen=True):
     """The dense retriever."""
 
@@ -176,6 +210,7 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
     max_length: Annotated[int, Meta(ge=8, description="Longest encoder input in tokens.")] = 128
     batch_tokens: Annotated[int, Meta(ge=1, description="Tokens per encoding batch.")] = 4096
     train: RetrieverTrainConfig = RetrieverTrainConfig()
+    rerank: RerankConfig = RerankConfig()
 
 
 class AgentTrainConfig(msgspec.Struct, frozen=True):

@@ -62,6 +62,7 @@ CONCERNS: Mapping[str, str] = {
     "": "all stages",
     "retriever": "index and everything after it",
     "retriever.train": "retriever and everything after it",
+    "retriever.rerank": "reranker and everything after it",
     "retriever.k": "rollouts and everything after them",
     "retriever.input": "rollouts and everything after them",
     "agent": "rollouts and everything after them",

@@ -74,7 +74,7 @@ class Encoder:
         saved with, else 128. Raises ConfigError where nothing of that name can be loaded or the
         model has fewer positions.
         """
-        folder = _folder(name)
+        folder = find_folder(name)
         settings = read_settings(folder, name)
         if max_length is not None or settings.max_length is None:
             settings = msgspec.structs.replace(
@@ -82,7 +82,7 @@ class Encoder:
             )
         where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            with _quiet():
+            with quiet():
                 tokenizer = transformers.AutoTokenizer.from_pretrained(
                     folder, local_files_only=True
                 )
@@ -147,7 +147,7 @@ class Encoder:
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        with _quiet():
+        with quiet():
             self.model.save_pretrained(target)
             self.tokenizer.save_pretrained(target)
         for weights in target.glob("*.safetensors"):
@@ -236,7 +236,11 @@ def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def _folder(name: str) -> Path:
+def find_folder(name: str) -> Path:
+    """Return the folder of an encoder: packaged, on the disk, or fetched by its hub name.
+
+    Raises ConfigError where there is none.
+    """
     package = PACKAGED.get(name)
     if package is not None:
         spec = importlib.util.find_spec(package)
@@ -291,7 +295,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep transformers from talking while a model is read or written."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

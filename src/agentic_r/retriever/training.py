@@ -26,7 +26,7 @@ from agentic_r.retriever.precision import autocast
 from agentic_r.retriever.processes import Processes
 
 _WEIGHT_DECAY = 0.01
-_CLIP = 1.0
+CLIP = 1.0
 
 
 class Training:
@@ -64,7 +64,7 @@ class Training:
         passages = encoder if self._frozen is None else passage_encoder
         self._query_side = Side(encoder.forward, context, processes)
         self._passage_side = Side(passages.forward, context, processes)
-        self._optimiser = _optimiser(self._learning.values())
+        self._optimiser = optimiser(self._learning.values())
         self._ids("query", [example.query for example in batches.examples])
         self._ids("passage", [i for x in batches.examples for i in (*x.positives, *x.negatives)])
 
@@ -161,7 +161,7 @@ class Training:
                 "number; lower retriever.train.learning_rate"
             )
         self.processes.sum_gradients(self._learning.values())
-        torch.nn.utils.clip_grad_norm_(self._learning.values(), _CLIP)
+        torch.nn.utils.clip_grad_norm_(self._learning.values(), CLIP)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self.seconds += time.monotonic() - started
@@ -197,6 +197,11 @@ class Training:
     def _passages(self, ids: Sequence[str], cache: int) -> Embedded | torch.Tensor:
         if self._frozen is None:
             return self._passage_side.embed(self._ids("passage", ids), cache)
+        return self._frozen_vectors(ids)
+
+    def _frozen_vectors(self, ids: Sequence[str]) -> torch.Tensor:
+        """Return the vectors of passages that do not learn, encoding each once."""
+        assert self._frozen is not None
         new = [id for id in ids if id not in self._frozen]
         if new:
             rows = self._passage_side.vectors(self._ids("passage", new))
@@ -219,10 +224,10 @@ class Training:
             self._best = {n: p.detach().clone() for n, p in self._learning.items()}
 
     def _encode(self, queries: Sequence[str], ids: Sequence[str]) -> tuple[Any, Any]:
-        return (
-            self._query_side.vectors(self._ids("query", queries)),
-            self._passage_side.vectors(self._ids("passage", ids)),
-        )
+        found = self._query_side.vectors(self._ids("query", queries))
+        if self._frozen is not None:
+            return found, self._frozen_vectors(ids)
+        return found, self._passage_side.vectors(self._ids("passage", ids))
 
     @property
     def _best_at(self) -> int:
@@ -275,7 +280,8 @@ def _named(row: dict[str, float]) -> dict[str, float]:
     return {"hit": row["hit"], "mrr": row["mrr"]}
 
 
-def _optimiser(weights: Any) -> torch.optim.Optimizer:
+def optimiser(weights: Any) -> torch.optim.Optimizer:
+    """Make AdamW, with weight decay on matrices and none on biases and norms."""
     parameters = list(weights)
     return torch.optim.AdamW(
         [
