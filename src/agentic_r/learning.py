@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import msgspec
 
 from agentic_r.agent.query import sent
 from agentic_r.data.questions import Questions, hops
+from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, read_jsonl, write_jsonl
 from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.development import hold_out
 from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.objective import check_recipe
 from agentic_r.retriever.together import train_together
 from agentic_r.retriever.trainer import TrainResult
-from agentic_r.settings import RetrieverTrainConfig
+from agentic_r.settings import Config, RetrieverTrainConfig
 from agentic_r.steps import Loop
 from agentic_r.types import Example
 
@@ -41,6 +44,30 @@ class DevPoint(msgspec.Struct, frozen=True):
     step: int
     hit: float
     mrr: float
+
+
+def check_training(config: Config, base: Encoder) -> None:
+    """Refuse, before any work, what training would refuse after hours of it.
+
+    Raises ConfigError for settings that do not go together, packages that are missing and
+    lengths that the encoder's vectors do not have.
+    """
+    settings = config.retriever.train
+    check_recipe(settings)
+    longest = max(settings.matryoshka, default=1)
+    if longest > base.dimension:
+        raise ConfigError(
+            f"retriever.train.matryoshka: got {longest}, expected at most {base.dimension}, the "
+            f"length of the vectors of {config.retriever.base!r}"
+        )
+    wanted = {"peft": settings.lora_rank > 0, settings.tracker: settings.tracker != "none"}
+    for package, needed in wanted.items():
+        if needed and importlib.util.find_spec(package) is None:
+            key = "lora_rank" if package == "peft" else "tracker"
+            raise ConfigError(
+                f"retriever.train.{key}: {package} is not installed; pip install {package}, or "
+                "leave the setting as it is by default"
+            )
 
 
 def trained(

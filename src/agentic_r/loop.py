@@ -20,7 +20,7 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
-from agentic_r.learning import CurvePoint, reranker_trained, trained
+from agentic_r.learning import CurvePoint, check_training, reranker_trained, trained
 from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
@@ -147,6 +147,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         f"{len(data.test)} test questions"
     )
     base = open_encoder(config)  # before the first stage: what cannot be opened leaves no trace
+    check_training(config, base)
     write_data(loop)
     yield "data"
     untouched = index(loop, "base/index", base)

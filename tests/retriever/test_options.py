@@ -257,8 +257,8 @@ def test_graded_losses_without_grades_are_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": "best"}, "need dev measurements"),
-        ({"patience": 2}, "need dev measurements"),
+        ({"keep": "best"}, "evaluations: got 0"),
+        ({"patience": 2}, "evaluations: got 0"),
         ({"recipe": "upstream", "loss": "multi-positive"}, 'with recipe "upstream"'),
     ],
 )
@@ -267,3 +267,11 @@ def test_settings_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         run(encoder, corpus, examples, **options)
+
+
+def test_the_best_cannot_be_kept_without_anything_to_measure_on(
+    encoder: Encoder, corpus: Corpus, examples: list[Example]
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, keep="best", evaluations=1)
+    with pytest.raises(ConfigError, match="need dev measurements"):
+        train(encoder, corpus, examples, settings, 0, progress=False)

@@ -23,13 +23,23 @@ from agentic_r.types import Example
 UPSTREAM_TEMPERATURE = 0.01
 
 
-def check_objective(settings: RetrieverTrainConfig, examples: Sequence[Example]) -> None:
-    """Raise ConfigError for a loss that the recipe lacks, DataError for one without its grades."""
+def check_recipe(settings: RetrieverTrainConfig) -> None:
+    """Raise ConfigError for settings of which one rules the other out."""
     if settings.recipe == "upstream" and settings.loss not in ("info-nce", "rank-net"):
         raise ConfigError(
             f'retriever.train.loss: got "{settings.loss}" with recipe "upstream", expected '
             '"info-nce" or "rank-net"; or set recipe to "agentic-r"'
         )
+    if not settings.evaluations and (settings.keep == "best" or settings.patience):
+        raise ConfigError(
+            'retriever.train.evaluations: got 0, expected at least 1 for keep = "best" or '
+            "patience: both go by what is measured"
+        )
+
+
+def check_objective(settings: RetrieverTrainConfig, examples: Sequence[Example]) -> None:
+    """Raise DataError for a loss without its grades, ConfigError as `check_recipe` does."""
+    check_recipe(settings)
     graded = sum(example.targets is not None for example in examples)
     if settings.loss in ("listwise-kl", "rank-net") and not graded:
         raise DataError(

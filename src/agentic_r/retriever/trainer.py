@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from agentic_r.io import fingerprint
 from agentic_r.retriever.adapting import finish
 from agentic_r.retriever.batches import Batches, one_positive_each, same_passages_once
 from agentic_r.retriever.checkpoint import load_checkpoint, save_checkpoint
-from agentic_r.retriever.development import make_dev
+from agentic_r.retriever.development import Dev, make_dev
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.objective import check_objective
 from agentic_r.retriever.precision import resolve
@@ -80,42 +81,20 @@ def train(
     processes = join()
     batches = _batches(corpus, examples, settings, seed)
     watched = make_dev(corpus, dev, examples, settings.dev_passages, seed)
-    if not settings.evaluations:
-        watched = None
-    if watched is None and (settings.keep == "best" or settings.patience):
-        raise ConfigError(
-            "retriever.train.keep and patience need dev measurements: set "
-            "retriever.train.evaluations and hold_out, or give dev questions with gold passages"
-        )
+    watched = watched if settings.evaluations else None
+    _check_dev(settings, watched)
     _check_passages(encoder, passage_encoder, settings)
     bf16, precision = resolve(settings.precision, encoder.device)
     training = Training(
         encoder.copy(), passage_encoder or encoder, corpus, batches, settings, seed,
         bf16=bf16, dev=watched, processes=processes,
     )  # fmt: skip
-    key = fingerprint(
-        [
-            encoder.fingerprint,
-            encoder.passage_side,
-            corpus.digest,
-            list(examples),
-            list(dev),
-            msgspec.structs.replace(settings, tracker="none"),
-            seed,
-            precision,
-        ]
-    )
+    key = _key(training, encoder, list(examples), list(dev), seed, precision)
     resumed_at = _resume(training, folder, key)
     tracked = settings.tracker if processes.first else "none"
     tracker = open_tracker(tracked, name, folder, msgspec.to_builtins(settings))
     saved = time.monotonic()
-    with tqdm(
-        total=training.steps,
-        initial=resumed_at,
-        desc="training the retriever",
-        unit=" step",
-        disable=not (progress and processes.first),
-    ) as bar:
+    with _bar(training, progress) as bar:
         for number in training.run():
             bar.update()
             bar.set_postfix_str(training.said, refresh=False)
@@ -130,6 +109,31 @@ def train(
     step = training.keep_best()
     trained = _finished(training.encoder, encoder, settings)
     return TrainResult(trained, training.curve, precision, resumed_at, training.scores, step)
+
+
+def _key(training: Training, encoder: Encoder, *data: Any) -> str:
+    """Return what a checkpoint has to be of."""
+    settings = msgspec.structs.replace(training.settings, tracker="none")
+    corpus = training.corpus.digest
+    return fingerprint([encoder.fingerprint, encoder.passage_side, corpus, settings, *data])
+
+
+def _bar(training: Training, progress: bool) -> Any:
+    return tqdm(
+        total=training.steps,
+        initial=len(training.curve),
+        desc="training the retriever",
+        unit=" step",
+        disable=not (progress and training.processes.first),
+    )
+
+
+def _check_dev(settings: RetrieverTrainConfig, dev: Dev | None) -> None:
+    if dev is None and (settings.keep == "best" or settings.patience):
+        raise ConfigError(
+            "retriever.train.keep and patience need dev measurements: set "
+            "retriever.train.evaluations and hold_out, or give dev questions with gold passages"
+        )
 
 
 def _batches(

@@ -1,0 +1,97 @@
+"""The loop's training stages, from the command line as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentic_r.cli import main
+from agentic_r.data.questions import Questions
+from agentic_r.learning import asked_hops
+from agentic_r.types import Question
+
+from .runs import write_config
+
+FAST = ["--retriever.max_length", "32", "--retriever.train.batch", "4"]
+
+
+def train(config: Path, *options: str, learner: str = "retriever") -> int:
+    return main(["train", str(config), learner, *FAST, *options])
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--retriever.train.matryoshka", "[999]"], "got 999, expected at most 384"),
+        (["--retriever.train.tracker", "wandb"], "wandb is not installed"),
+        (["--retriever.train.lora_rank", "4"], "peft is not installed"),
+        (["--retriever.train.keep", "best", "--retriever.train.evaluations", "0"], "evaluations"),
+        (
+            ["--retriever.train.recipe", "upstream", "--retriever.train.loss", "listwise-kl"],
+            "recipe",
+        ),
+    ],
+)
+def test_what_training_would_refuse_is_refused_before_any_work(
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find = __import__("importlib.util").util.find_spec
+    missing = ("peft", "wandb")
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n in missing else find(n))
+    assert train(write_config(tmp_path, runs=tmp_path / "runs"), *options) != 0
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("manifest.json"))
+
+
+def test_a_reranker_needs_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(write_config(tmp_path), learner="reranker") == 2
+    assert "retriever.rerank.epochs is 0" in capsys.readouterr().err
+
+
+def test_hops_that_name_their_passage_become_dev_queries() -> None:
+    hops = [
+        {"question": "Who wrote Hives?", "answer": "Ada Bo", "passage_id": "p1"},
+        {"question": "Where was #1 born?", "answer": "Ulm"},
+    ]
+    asked = Questions(
+        [Question("q", "Where was the writer of Hives born?", ("Ulm",), "d", {"hops": hops})]
+    )
+    (example,) = asked_hops(asked, "question+query")
+    assert example.query == "Where was the writer of Hives born? [SEP] Who wrote Hives?"
+    assert (example.positives, example.negatives) == (("p1",), ())
+
+
+@pytest.mark.slow
+def test_query_side_and_reranker_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    options = ["--retriever.train.side", "query", "--retriever.train.hold_out", "0.3"]
+    options += ["--retriever.train.tracker", "tensorboard"] if "tensorboard" in sys.modules else []
+    options += ["--retriever.rerank.epochs", "1", "--retriever.rerank.max_length", "48"]
+    assert train(config, *options, learner="reranker") == 0
+    said = capsys.readouterr().out
+    assert "in-batch accuracy" in said
+    folder = tmp_path / "runs" / "small"
+    stage = folder / "iteration-1"
+    assert (stage / "reranker" / "model" / "config.json").is_file()
+    dev = read(stage / "retriever" / "dev.jsonl")
+    assert [row["step"] for row in dev] == [0, len(read(stage / "retriever" / "curve.jsonl"))]
+    # The passages are where they were: no second index was made.
+    assert not (stage / "index").exists()
+    settings = json.loads((stage / "retriever" / "model" / "agentic_r.json").read_text())
+    base = json.loads((folder / "base" / "index" / "manifest.json").read_text())
+    assert settings["trained_for"] == base["inputs"]["encoder"]
+    assert main(["search", str(config), "who", *FAST, *options]) == 0
+    assert capsys.readouterr().out.startswith("iteration 1 retriever")
