@@ -154,7 +154,7 @@ class Training:
         rate = self.settings.learning_rate * schedule(number, self.steps, self.settings.warmup)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        value, right = self._backward(batch)
+        value, right = self.backward(batch)
         if not math.isfinite(value):
             raise AgenticRError(
                 f"retriever training: the loss is {value} at step {number + 1}, expected a finite "
@@ -177,7 +177,7 @@ class Training:
             }
         )
 
-    def _backward(self, batch: Batch) -> tuple[float, float]:
+    def backward(self, batch: Batch) -> tuple[float, float]:
         """Leave the gradients of a batch on the weights; returns loss and in-batch accuracy."""
         # Each query text and each passage is encoded once, whoever shares it.
         texts = list(dict.fromkeys(batch.queries))
