@@ -215,13 +215,13 @@ def test_pages_made_from_the_code_are_up_to_date() -> None:
 def test_rows_of_the_formats_page_are_rows() -> None:
     types = {t.__name__: t for t in (Trajectory, Utility, Example, Labelled, Record, Row)}
     marked = [(m, b) for m, b in blocks(ROOT / "docs" / "formats.md", "json") if m]
-    assert {mark.removeprefix("rows: ") for mark, _ in marked} == {*types, "CurvePoint"}
+    assert {mark.removeprefix("rows: ") for mark, _ in marked} == {*types, "CurvePoint", "DevPoint"}
     for mark, body in marked:
         type_ = types.get(mark.removeprefix("rows: "))
         if type_ is None:
-            from agentic_r.steps import CurvePoint
+            from agentic_r import learning
 
-            type_ = CurvePoint
+            type_ = getattr(learning, mark.removeprefix("rows: "))
         for line in body.splitlines():
             row = msgspec.json.decode(line, type=type_)
             # Every column is shown, in the order in which it is written.

@@ -44,10 +44,10 @@ def make_dev(
         return None
     draw = random.Random(f"{seed}:dev")
     pool = dict.fromkeys(id for x in dev for id in (*x.positives, *x.negatives))
-    named = list(dict.fromkeys(id for x in trained for id in (*x.positives, *x.negatives)))
-    draw.shuffle(named)
-    for id in named[: max(0, limit - len(pool))]:
-        pool.setdefault(id)
+    named = dict.fromkeys(id for x in trained for id in (*x.positives, *x.negatives))
+    others = [id for id in named if id not in pool]
+    draw.shuffle(others)
+    pool.update(dict.fromkeys(others[: max(0, limit - len(pool))]))
     missing = min(limit, len(corpus)) - len(pool)
     if missing > 0:
         rows = draw.sample(range(len(corpus)), min(len(corpus), missing + len(pool)))
