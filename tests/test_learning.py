@@ -62,14 +62,23 @@ def test_a_reranker_needs_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_hops_that_name_their_passage_become_dev_queries() -> None:
     hops = [
         {"question": "Who wrote Hives?", "answer": "Ada Bo", "passage_id": "p1"},
-        {"question": "Where was #1 born?", "answer": "Ulm"},
+        {"question": "Who is #1's mother?", "answer": "Eva"},
+        {"question": "Where was #2 born?", "answer": "Ulm", "passage_id": "p3"},
     ]
     asked = Questions(
         [Question("q", "Where was the writer of Hives born?", ("Ulm",), "d", {"hops": hops})]
     )
-    (example,) = asked_hops(asked, "question+query")
-    assert example.query == "Where was the writer of Hives born? [SEP] Who wrote Hives?"
-    assert (example.positives, example.negatives) == (("p1",), ())
+    first, last = asked_hops(asked, "question+query")
+    assert first.query == "Where was the writer of Hives born? [SEP] Who wrote Hives?"
+    assert (first.positives, first.negatives) == (("p1",), ())
+    assert (last.query, last.positives) == (
+        "Where was the writer of Hives born? [SEP] Where was Eva born?",
+        ("p3",),
+    )
+    (_, last) = asked_hops(asked, "question+history+query")
+    assert last.query.endswith(
+        "Who wrote Hives? [SEP] Who is Ada Bo's mother? [SEP] Where was Eva born?"
+    )
 
 
 @pytest.mark.slow

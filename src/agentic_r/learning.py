@@ -20,7 +20,7 @@ from agentic_r.retriever.together import train_together
 from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import Config, RetrieverTrainConfig
 from agentic_r.steps import Loop
-from agentic_r.types import Example
+from agentic_r.types import Example, Search, Trajectory, Turn
 
 CURVE_FILE = "curve.jsonl"
 DEV_FILE = "dev.jsonl"
@@ -163,19 +163,22 @@ def watched(loop: Loop, examples: Sequence[Example]) -> tuple[list[Example], lis
 
 
 def asked_hops(questions: Questions, form: str) -> list[Example]:
-    """Turn every annotated hop that names its passage into an example without negatives."""
-    return [
-        Example(
-            question.dataset,
-            question.id,
-            sent(question.text, hop.question, form),
-            (hop.passage_id,),
-            (),
-        )
-        for question in questions
-        for hop in hops(question)
-        if hop.passage_id
-    ]
+    """Turn every annotated hop that names its passage into an example without negatives.
+
+    The history of a hop is the hops before it; nothing was thought.
+    """
+    found = []
+    for question in questions:
+        before = Trajectory(f"{question.dataset}/{question.id}", question)
+        for hop in hops(question):
+            turn = Turn(hop.question, "search")
+            query = sent(before, turn, hop.question, form)
+            if hop.passage_id:
+                key = (question.dataset, question.id)
+                found.append(Example(*key, query, (hop.passage_id,), ()))
+            asked = msgspec.structs.replace(turn, searches=(Search(hop.question, query),))
+            before = msgspec.structs.replace(before, turns=(*before.turns, asked))
+    return found
 
 
 def notes(settings: RetrieverTrainConfig, examples: int, result: TrainResult) -> list[str]:
