@@ -20,6 +20,27 @@ JUDGE = r"^(offline|https?://.+)$"
 """What names a judge."""
 
 
+DialectName = Literal[
+    "search-r1",
+    "search-r1-rl",
+    "r1-searcher",
+    "simple-deep-searcher",
+    "autorefine",
+    "o2-searcher",
+    "rearag",
+    "corag",
+    "react",
+    "tool-calling",
+    "direct",
+    "rag",
+    "ircot",
+    "self-ask",
+    "iter-retgen",
+    "flare",
+]
+"""The packaged agent protocols; `agent/dialects` has one file for each."""
+
+
 class DataConfig(msgspec.Struct, frozen=True):
     """Where passages and questions come from."""
 
@@ -237,11 +258,21 @@ class AgentConfig(msgspec.Struct, frozen=True):
         str, Meta(description="Model name on the server; empty takes the server's first.")
     ] = ""
     dialect: Annotated[
-        Literal["search-r1"], Meta(description="Protocol that the agent speaks.")
+        DialectName, Meta(description="Protocol that the agent speaks, see docs/dialects.md.")
     ] = "search-r1"
     prompt_file: Annotated[
         str, Meta(description="Prompt with {question} in it; empty takes the dialect's own.")
     ] = ""
+    invalid_file: Annotated[
+        str,
+        Meta(
+            description="What the model is told of an unreadable turn; empty takes the dialect's."
+        ),
+    ] = ""
+    chat: Annotated[
+        bool,
+        Meta(description="Put a text dialect's prompt into the model's chat template."),
+    ] = False
     turns: Annotated[
         int,
         Meta(ge=0, description="Model calls per question at most; 0 takes the dialect's own."),

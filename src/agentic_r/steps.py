@@ -57,8 +57,9 @@ class Loop:
     def agent_settings(self) -> dict[str, Any]:
         """Return the agent's settings that a rollout depends on."""
         settings = self.settings("agent")
-        prompt = settings["prompt_file"]
-        return settings | {"prompt_file": prompt and digest_file(Path(prompt))}
+        for name in ("prompt_file", "invalid_file"):
+            settings[name] = settings[name] and digest_file(Path(settings[name]))
+        return settings
 
     def settings(self, table: str) -> dict[str, Any]:
         """Return the settings of one table of the config that results depend on."""

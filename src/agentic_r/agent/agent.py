@@ -29,7 +29,7 @@ class SearchAgent:
     retriever is sent (`agent/query.py`). `turns` and `max_tokens` bound the model calls and the
     new tokens of each; 0 turns are the dialect's own budget. Temperature 0 decodes greedily.
     `chunk` trajectories are carried at once, and a chunk's results do not depend on the chunks
-    before it.
+    before it. `prompt_file`, `invalid_file` and `chat` are as in `dialects.dialect`.
     """
 
     def __init__(
@@ -47,12 +47,21 @@ class SearchAgent:
         seed: int = 0,
         chunk: int = 128,
         prompt_file: str | Path = "",
+        invalid_file: str | Path = "",
+        chat: bool = False,
     ) -> None:
         self.llm: LLM = open_llm(AgentConfig(model=llm)) if isinstance(llm, str) else llm
         self.retriever = retriever
         if isinstance(dialect, str):
-            template = getattr(self.llm, "template", None)
-            dialect = find_dialect(dialect, prompt_file, template)
+            dialect = find_dialect(
+                dialect,
+                prompt_file,
+                getattr(self.llm, "template", None),
+                turns=turns,
+                chat=chat,
+                invalid_file=invalid_file,
+                ruler=getattr(self.llm, "ruler", None),
+            )
         if k < 1 or turns < 0 or chunk < 1 or max_tokens < 1:
             raise ConfigError(
                 f"got k={k}, turns={turns}, max_tokens={max_tokens}, chunk={chunk}; "
@@ -78,6 +87,8 @@ class SearchAgent:
             turns=config.turns,
             max_tokens=config.max_tokens,
             prompt_file=config.prompt_file,
+            invalid_file=config.invalid_file,
+            chat=config.chat,
             **{"chunk": 2 * config.batch, **settings},
         )
 

@@ -100,7 +100,8 @@ async def rollout(
     check(form)
     queue = SearchQueue(retriever, k)
     ask = Asking(queue, dialect, form, ruler_of(retriever))
-    sampling = msgspec.structs.replace(sampling, stop=dialect.stop)
+    tokens = keep_tokens or "logprobs" in getattr(dialect, "needs", ())
+    sampling = msgspec.structs.replace(sampling, stop=dialect.stop, tokens=tokens)
 
     async def carry(start: Trajectory) -> Trajectory:
         trajectory = await opened(shown(start, dialect), dialect, ask)

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentic_r.agent.dialects import SearchR1, dialect
-from agentic_r.agent.dialects.search_r1 import TAGS, neutralise
+from agentic_r.agent.dialects.neutral import neutralise
 from agentic_r.errors import ConfigError
 from agentic_r.protocols import Completion
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
 
+TAGS = ("think", "search", "information", "answer")
 QUESTION = Question("q1", "Who wrote the book?", ("Ada",))
 FIRST = "<think> I need the book. </think>\n<search> the book </search>"
 HITS = (
@@ -140,7 +141,7 @@ def test_a_dialect_is_found_by_name_with_the_users_own_prompt(tmp_path: Path) ->
 
 
 def test_wrong_dialects_and_prompts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="got 'other', expected \"search-r1\""):
+    with pytest.raises(ConfigError, match="got 'other', expected one of search-r1, "):
         dialect("other")
     with pytest.raises(ConfigError, match="cannot read"):
         dialect("search-r1", tmp_path / "missing.txt")
