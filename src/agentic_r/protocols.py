@@ -152,9 +152,9 @@ class Dialect(Protocol):
 
     `stop` are the strings that end a turn of the model, `turns` is how many model calls the
     protocol allows a question. A dialect may have `opening(question) -> Turn`, a turn with
-    searches that is made before the first model call ("given"), `reasoning(turn) -> str`, what of
-    a turn is thought rather than query, and `needs: frozenset[str]`, the names of the
-    capabilities that it asks of a model beyond taking its prompts.
+    searches that is made before the first model call ("given"), `question(question) -> str` and
+    `reasoning(turn) -> str`, the question and the thought of a turn as the retriever is sent
+    them, and `needs: frozenset[str]`, the names of the capabilities that it asks of a model.
     """
 
     stop: tuple[str, ...]

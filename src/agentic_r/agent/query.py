@@ -53,20 +53,21 @@ def sent(
     form: str,
     ruler: Ruler | None = None,
     *,
+    question: str | None = None,
     reasoning: str | None = None,
 ) -> str:
     """Return the exact retriever input for one query of `turn`, which follows `trajectory`.
 
     The parts of the form are joined by " [SEP] " (contracts B7); empty ones are left out.
-    `reasoning` is what the agent thought before the query, by default `thought` of the turn;
-    history are the queries of earlier turns, oldest first. With a `ruler` the result has at most
-    its limit of tokens, and is the same as without wherever everything fits. Raises ConfigError
-    for an unknown form.
+    `question` is the question as the dialect puts it, by default its text; `reasoning` is what
+    the agent thought before the query, by default `thought` of the turn; history are the queries
+    of earlier turns, oldest first. With a `ruler` the result has at most its limit of tokens, and
+    is the same as without wherever everything fits. Raises ConfigError for an unknown form.
     """
     check(form)
     parts = []
     if form != "query":
-        parts.append(Part(trajectory.question.text, "start"))
+        parts.append(Part(trajectory.question.text if question is None else question, "start"))
     if form == "question+reasoning+query":
         parts.append(Part(thought(turn, query) if reasoning is None else reasoning, "end"))
     if form == "question+history+query":

@@ -223,6 +223,7 @@ class Asking:
         return msgspec.structs.replace(turn, observation=observation)
 
     async def _one(self, query: str, turn: Turn, trajectory: Trajectory) -> Search:
+        question = getattr(self._dialect, "question", None)
         reasoning = getattr(self._dialect, "reasoning", None)
         string = sent(
             trajectory,
@@ -230,6 +231,7 @@ class Asking:
             query,
             self._form,
             self._ruler,
+            question=question(trajectory.question) if question is not None else None,
             reasoning=reasoning(turn) if reasoning is not None else None,
         )
         return Search(query, string, await self._queue.search(string))

@@ -25,7 +25,7 @@ TAGS = frozenset(
 """Names of tags that some agent protocol, chat template or tool syntax gives a meaning."""
 
 _OPEN, _CLOSE = "\u2039", "\u203a"
-_ANGLED = re.compile("[<\uff1c\ufe64]([^<>\uff1c\uff1e\ufe64\ufe65]*)([>\uff1e\ufe65]|$)")
+_ANGLED = re.compile("[<\uff1c\ufe64]([^<>\uff1c\uff1e\ufe64\ufe65]*)([>\uff1e\ufe65]?)")
 _NAME = re.compile(r"\s*/?\s*([a-z_]+)")
 _BRACKETED = re.compile(
     r"\[(\s*/?\s*(?:INST|SYS|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|gMASK)\s*)\]",
