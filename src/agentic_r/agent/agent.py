@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from agentic_r.agent.dialects import dialect as find_dialect
+from agentic_r.agent.dialects.limits import token_ruler
 from agentic_r.agent.query import check
 from agentic_r.agent.rollout import run_rollout
 from agentic_r.config import AgentConfig
@@ -60,7 +61,7 @@ class SearchAgent:
                 turns=turns,
                 chat=chat,
                 invalid_file=invalid_file,
-                ruler=getattr(self.llm, "ruler", None),
+                ruler=token_ruler(self.llm),
             )
         if k < 1 or turns < 0 or chunk < 1 or max_tokens < 1:
             raise ConfigError(

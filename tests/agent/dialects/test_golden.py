@@ -197,12 +197,12 @@ def test_o2_searcher() -> None:
     found = "<search>\n<query> the book </query>\n<query>its town</query>\n</search>"
     llm, end = play(
         "o2-searcher",
-        "=== system ===\nBe right.\n=== user ===\nInitial query:{question}\n",
+        "=== system ===\nBe right.\n=== user ===\nInitial query: {question}\n",
         ["no idea", f"<think> So. </think>\n{found}", "<answer> Ada </answer>"],
         invalid="Wrong form.",
     )
-    first = (Message("system", "Be right."), Message("user", "Initial query:Who wrote the book"))
-    second = (*first, Message("user", "Wrong form."))
+    first = (Message("system", "Be right."), Message("user", "Initial query: Who wrote the book"))
+    second = (*first, Message("assistant", "no idea"), Message("user", "Wrong form."))
     third = (
         *second,
         Message("assistant", f"<think> So. </think>\n{found}"),
@@ -284,15 +284,19 @@ def test_corag() -> None:
     )
     bees = '"The Book"\nIt is about bees.\n\n"A "quoted" one"\nFirst line.\nSecond line.'
     ulm = '"Ulm"\nUlm is a city.'
+    docs = (
+        'Doc 0: "The Book"\nIt is about bees.\n\nDoc 1: "A "quoted" one"\nFirst line.\nSecond line.'
+        f"\n\nDoc 2: {ulm}"
+    )
     one = "Intermediate query 1: the book\nIntermediate answer 1: Bees."
     two = "Intermediate query 2: its town\nIntermediate answer 2: Ulm."
     asked = "Who wrote the book"
     texts = [
-        f"Nothing yet.\n{asked}",
+        f"Nothing yet\n{asked}",
         f"{bees}\nthe book",
         f"{one}\n{asked}",
         f"{ulm}\nits town",
-        f"{bees}\n\n{ulm}\n{one}\n{two}\n{asked}",
+        f"{docs}\n{one}\n{two}\n{asked}",
     ]
     assert llm.given == [Conversation((Message("user", text),)) for text in texts]
     assert (end.stop, end.answer) == ("answered", "Ada")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentic_r.agent.dialects import limits
-from agentic_r.agent.dialects.limits import Estimate, first, last, outer
+from agentic_r.agent.dialects.limits import Estimate, first, last, outer, token_ruler
 from agentic_r.agent.dialects.search_r1_rl import SearchR1RL
 from agentic_r.agent.dialects.simple_deep_searcher import SimpleDeepSearcher
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
@@ -76,3 +77,19 @@ def test_simple_deep_searcher_leaves_the_middle_of_long_evidence_out() -> None:
     )
     assert "4999" in shown and " 2500 " not in shown
     assert limits.outer(shown, 3000, RULER) == shown
+
+
+def test_a_model_in_this_process_tells_its_own_tokens_apart(model_folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    class Local:
+        tokenizer = AutoTokenizer.from_pretrained(model_folder)
+
+    ruler = token_ruler(Local())
+    assert ruler is not None
+    text = "the bo of diu<search>x\ud800"
+    ids = Local.tokenizer(text[:-1], add_special_tokens=False)["input_ids"]
+    assert len(ruler.spans(text[:-1])) == len(ids)
+    assert "".join(text[a:b] for a, b in ruler.spans(text[:-1])) == text[:-1]
+    assert ruler.spans(text)
+    assert token_ruler(object()) is None

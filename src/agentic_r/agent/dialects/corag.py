@@ -46,11 +46,12 @@ class CoRAG(Spoken):
             text = self.seen(trajectory.turns[-1], before)
         else:
             hits = [hit for search in trajectory.searches for hit in search.hits]
+            found = [f"Doc {at}: {self._contents([hit])}" for at, hit in enumerate(hits)]
             text = self.template.fill(
                 call,
                 question=self.asked(trajectory),
                 chain=self.chain(trajectory),
-                documents=self._contents(hits),
+                documents="\n\n".join(found),
             )
         return Conversation((Message("user", text),))
 
@@ -94,7 +95,7 @@ class CoRAG(Spoken):
                 # The model wrote it, but from passages: it is shown as data.
                 number = len(lines) // 2 + 1
                 lines.append(f"Intermediate answer {number}: {self.shown(turn.text)}")
-        return "\n".join(lines) if lines else "Nothing yet."
+        return "\n".join(lines) if lines else "Nothing yet"
 
     def _contents(self, hits: Sequence[Hit]) -> str:
         return "\n\n".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from agentic_r.protocols import Ruler
 
@@ -17,6 +18,29 @@ class Estimate:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return where each piece of `text` begins and ends."""
         return [match.span() for match in _PIECE.finditer(text)]
+
+
+class TokenRuler:
+    """A ruler that asks the tokenizer of a model in this process."""
+
+    limit = 2**31
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where each token of `text` begins and ends."""
+        clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        found = self._tokenizer(
+            clean, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        return [(start, end) for start, end in found["offset_mapping"] if end > start]
+
+
+def token_ruler(llm: object) -> Ruler | None:
+    """Return the ruler of a model that brings its tokenizer, None for any other."""
+    tokenizer = getattr(llm, "tokenizer", None)
+    return TokenRuler(tokenizer) if getattr(tokenizer, "is_fast", False) else None
 
 
 def first(text: str, tokens: int, ruler: Ruler | None) -> str:

@@ -1,6 +1,6 @@
 """The O2-Searcher protocol: a conversation with one to five queries a turn.
 
-What cannot be read is left out of the conversation, and the model is told how to write instead.
+A turn that cannot be read stays in the conversation, and the model is told how to write instead.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class O2Searcher(Spoken):
             Message("user", self.template.fill("user", question=asked)),
         ]
         for turn in trajectory.turns:
-            if turn.searches:
-                messages.append(Message("assistant", turn.text.strip()))
+            messages.append(Message("assistant", turn.text.strip()))
             messages.append(Message("user", self.seen(turn, trajectory)))
         return Conversation(tuple(messages))
 
