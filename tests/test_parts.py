@@ -14,6 +14,8 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
 from agentic_r.errors import ConfigError, LLMError
 from agentic_r.parts import Data, agent_key, check_servers, gold_known, open_agent, open_judge
+from agentic_r.protocols import Capabilities, Completion, Sampling
+from agentic_r.testing import ScriptedLLM
 from agentic_r.types import Passage, Question
 
 BARE = Questions([Question("1", "Who?", ("Ada",))])
@@ -77,6 +79,34 @@ def test_a_server_that_cannot_do_its_part_is_named(
     answer({1: agent, 2: judge})
     with pytest.raises(LLMError, match=message):
         check_servers(SERVERS, DATA, llm, agent=True, judge=True)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "lacking"),
+    [("tool-calling", "chat, tools"), ("corag", "chat"), ("flare", "logprobs")],
+)
+def test_a_model_that_lacks_what_its_dialect_needs_is_refused_before_any_work(
+    dialect: str, lacking: str
+) -> None:
+    class Plain:
+        name = "plain"
+        capabilities = Capabilities()
+
+        async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+            raise AssertionError("asked")
+
+    config = Config(agent=AgentConfig(dialect=dialect))  # type: ignore[arg-type]
+    wanted = rf"plain cannot .*agent.dialect {dialect} needs \(.*{lacking}"
+    with pytest.raises(ConfigError, match=wanted):
+        check_servers(config, DATA, Plain(), agent=True, judge=False)
+    plain = Config(agent=AgentConfig(dialect="react"))
+    check_servers(plain, DATA, Plain(), agent=True, judge=False)
+
+
+def test_a_prompt_file_is_read_before_any_work() -> None:
+    config = Config(agent=AgentConfig(prompt_file="nowhere.txt"))
+    with pytest.raises(ConfigError, match=r"agent\.prompt_file: cannot read nowhere\.txt"):
+        check_servers(config, DATA, ScriptedLLM([]), agent=True, judge=False)
 
 
 def test_missing_hops_are_told_before_any_work() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from agentic_r.config import Config
@@ -19,7 +20,7 @@ from agentic_r.data.questions import Questions, hops, load_questions
 from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.io import digest_file, fingerprint
 from agentic_r.protocols import LLM, Judge, JudgeRequest, SubAnswers
-from agentic_r.types import Question
+from agentic_r.types import Question, Trajectory
 from agentic_r.utility.prompting import close
 from agentic_r.waiting import wait
 from agentic_r.world import SPLITS, Sizes, World, generate
@@ -178,7 +179,7 @@ def check_servers(config: Config, data: Data, llm: LLM, *, agent: bool, judge: b
     """Try the agent's and the judge's server, before any long work is done for them.
 
     Raises LLMError, naming the setting, where one is down or cannot do its part, and ConfigError
-    as `open_judge` does.
+    where the agent's model lacks what its dialect needs, and as `open_judge` does.
     """
 
     async def tried(key: str, trial: Coroutine[Any, Any, object], part: object) -> None:
@@ -190,14 +191,31 @@ def check_servers(config: Config, data: Data, llm: LLM, *, agent: bool, judge: b
             await close(part)
 
     async def whole() -> None:
-        probe = getattr(llm, "probe", None)
-        if agent and probe is not None:
-            await tried("agent.model", probe(), llm)
+        if agent:
+            await tried("agent.model", _able(config, llm), llm)
         if judge:
             found, _ = open_judge(config, data)
             await tried("utility.judge", _graded(found), found)
 
     wait(whole())
+
+
+async def _able(config: Config, llm: LLM) -> None:
+    """Probe the agent's model and refuse it where it lacks what the dialect needs."""
+    from agentic_r.agent.agent import open_dialect
+    from agentic_r.agent.needs import needed, require
+
+    spoken = open_dialect(config.agent, llm)
+    prompt = spoken.prompt(Trajectory("trial", Question("trial", TRIAL.question, ())))
+    names = needed(prompt, getattr(spoken, "needs", ()))
+    asked: Any = llm
+    if not hasattr(llm, "capabilities"):
+        # It says nothing of itself, so it takes text alone; it may be down all the same.
+        probe = getattr(llm, "probe", None)
+        if probe is not None:
+            await probe()
+        asked = SimpleNamespace(name=config.agent.model)
+    await require(asked, names, f"agent.dialect {config.agent.dialect}")
 
 
 async def _graded(judge: Judge) -> None:

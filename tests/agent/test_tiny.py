@@ -135,7 +135,7 @@ def test_a_saved_model_is_small_and_says_the_same(tokenizer: Any, tmp_path: Path
     assert (tmp_path / "model.safetensors").stat().st_size < 15e6
     assert (tmp_path / "prompt.txt").read_text() == PROMPT
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    text = SearchR1(PROMPT).template.format(question="Who taught the baker Halsen Mirov?")
+    text = PROMPT.replace("{question}", "Who taught the baker Halsen Mirov?")
     read = AutoTokenizer.from_pretrained(tmp_path)
     assert ids(read, text) == ids(tokenizer, text)
     with torch.no_grad():

@@ -201,6 +201,19 @@ def open_llm(config: AgentConfig) -> LLM:
     return LocalLLM(name, batch=config.batch)
 
 
+def open_dialect(config: AgentConfig, llm: LLM) -> Dialect:
+    """Make the protocol that a config names, for its model; raises ConfigError as `dialect`."""
+    return find_dialect(
+        config.dialect,
+        config.prompt_file,
+        getattr(llm, "template", None),
+        turns=config.turns,
+        chat=config.chat,
+        invalid_file=config.invalid_file,
+        ruler=token_ruler(llm),
+    )
+
+
 def tiny_checkpoint() -> Path:
     """Return the folder of the checkpoint that ships with the package."""
     folder = Path(str(resources.files("agentic_r") / "checkpoints" / "tiny-agent"))
