@@ -214,12 +214,12 @@ def _index(options: argparse.Namespace, config: Config) -> None:
     print(f"{len(outcome.loop.data.corpus):,} passages in {outcome.loop.run.folder}/base/index")
 
 
-def _latest(config: Config) -> tuple[Loop, Retrieval, str]:
+def _latest(config: Config, *, agent: bool = False) -> tuple[Loop, Retrieval, str]:
     """Open the newest retriever of a run: that of its last finished iteration, else the base."""
     from agentic_r.loop import latest_retrieval, open_run
 
     with open_run(config) as run:
-        return latest_retrieval(run, config)
+        return latest_retrieval(run, config, agent=agent)
 
 
 def _search(options: argparse.Namespace, config: Config) -> None:
@@ -234,7 +234,7 @@ def _search(options: argparse.Namespace, config: Config) -> None:
 def _ask(options: argparse.Namespace, config: Config) -> None:
     from agentic_r.types import Question
 
-    loop, retrieval, name = _latest(config)
+    loop, retrieval, name = _latest(config, agent=True)
     agent = loop.agent(retrieval.retriever)
     trajectory = agent.run([Question("ask", options.question, ())])[0]
     print(f"{name} retriever, k={agent.k}\n")

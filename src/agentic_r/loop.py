@@ -232,9 +232,16 @@ def measure_dev(outcome: Outcome) -> list[Row]:
     return rows
 
 
-def latest_retrieval(run: Run, config: Config) -> tuple[Loop, Retrieval, str]:
-    """Open the newest retriever of a run and its name: the last iteration's, else the base."""
+def latest_retrieval(
+    run: Run, config: Config, *, agent: bool = False
+) -> tuple[Loop, Retrieval, str]:
+    """Open the newest retriever of a run and its name: the last iteration's, else the base.
+
+    With `agent`, the agent's model is tried before an index is made.
+    """
     loop = open_loop(run, config)
+    if agent:
+        check_servers(config, loop.data, loop.llm, agent=True, judge=False)
     for number in range(config.loop.iterations, 0, -1):
         folder = run.folder / f"iteration-{number}"
         if (folder / "retriever" / "manifest.json").is_file():
