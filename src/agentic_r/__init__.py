@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentic_r.errors import (
         AgenticRError,
         ConfigError,
+        ContextError,
         DataError,
         LLMError,
         MismatchError,
@@ -31,15 +32,20 @@ if TYPE_CHECKING:
     from agentic_r.metrics import exact_match, f1
     from agentic_r.protocols import (
         LLM,
+        Capabilities,
         ChatLLM,
         Completion,
+        Conversation,
         Dialect,
         Judge,
         JudgeRequest,
+        Message,
         Retriever,
         Reward,
         Sampling,
         SubAnswers,
+        Tool,
+        ToolCall,
     )
     from agentic_r.retriever.bm25 import BM25Retriever
     from agentic_r.retriever.dense import DenseRetriever
@@ -67,11 +73,14 @@ __all__ = [
     "AgenticRError",
     "BM25Retriever",
     "Candidate",
+    "Capabilities",
     "ChatLLM",
     "Comparison",
     "Completion",
     "Config",
     "ConfigError",
+    "ContextError",
+    "Conversation",
     "Corpus",
     "DataError",
     "DenseRetriever",
@@ -85,6 +94,7 @@ __all__ = [
     "LLMJudge",
     "Labels",
     "LocalLLM",
+    "Message",
     "MismatchError",
     "MissingExtraError",
     "OfflineJudge",
@@ -101,6 +111,8 @@ __all__ = [
     "Search",
     "SearchAgent",
     "SubAnswers",
+    "Tool",
+    "ToolCall",
     "Trajectory",
     "Turn",
     "Utility",
@@ -122,12 +134,12 @@ _HOMES = {
     "config": "load_config",
     "data.corpus": "Corpus",
     "data.questions": "Questions load_questions",
-    "errors": "AgenticRError ConfigError DataError LLMError MismatchError MissingExtraError "
-    "OutageError RunError",
+    "errors": "AgenticRError ConfigError ContextError DataError LLMError MismatchError "
+    "MissingExtraError OutageError RunError",
     "evaluation.compare": "Comparison compare",
     "metrics": "exact_match f1",
-    "protocols": "LLM ChatLLM Completion Dialect Judge JudgeRequest Retriever Reward Sampling "
-    "SubAnswers",
+    "protocols": "LLM Capabilities ChatLLM Completion Conversation Dialect Judge JudgeRequest "
+    "Message Retriever Reward Sampling SubAnswers Tool ToolCall",
     "retriever.bm25": "BM25Retriever",
     "retriever.dense": "DenseRetriever",
     "retriever.encoder": "Encoder",

@@ -63,31 +63,71 @@ Prompt = str | tuple[int, ...] | Conversation
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """How to continue a prompt: at most `max_tokens` new tokens, greedy at temperature 0."""
+    """How to continue a prompt: at most `max_tokens` new tokens, greedy at temperature 0.
+
+    `tokens` asks for token ids and their log-probabilities, which some servers give only then.
+    """
 
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    tokens: bool = False
 
 
 class Completion(msgspec.Struct, frozen=True):
     """What a language model wrote: the text keeps the stop string that ended it.
 
-    `finish` is "stop" (a stop string), "eos" (the model ended), "length" (out of tokens).
+    `finish` is "stop" (a stop string, which `stop` names), "eos" (the model ended), "length" (out
+    of tokens) or "calls" (it called tools: `calls`). `tokens` are the ids as sampled, which may
+    go past the stop string. `prompt_tokens` and `new_tokens` are counted by the back end; None
+    where it does not say.
     """
 
     text: str
     finish: str
     tokens: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    stop: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a back end can do; False also where a probe could not find out.
+
+    `text`, `ids` and `chat` are the kinds of prompt that it takes, `begun` that a conversation's
+    begun text is continued, `tools` that tools can be offered. `stop` says that it stops at stop
+    strings (a back end that does not is cut, at the cost of the tokens after them), `tokens` and
+    `logprobs` that it tells them, `seed` that equal seeds give equal samples, `n` that one
+    request can have several samples (nothing here relies on it). `independent` says that a
+    completion does not depend, to the last bit, on the requests beside it, so that it makes no
+    difference where a run is resumed.
+    """
+
+    text: bool = True
+    ids: bool = False
+    chat: bool = False
+    begun: bool = False
+    tools: bool = False
+    stop: bool = True
+    tokens: bool = False
+    logprobs: bool = False
+    seed: bool = False
+    n: bool = False
+    independent: bool = True
 
 
 class LLM(Protocol):
-    """A language model at the level of completions; what batches requests sits behind it."""
+    """A language model at the level of completions; what batches requests sits behind it.
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+    It may have `capabilities` (without, it takes text alone), `async probe()`, which returns them
+    once they are checked, and `async aclose()`, which closes the connections of an event loop.
+    """
+
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Continue `prompt`. Raises `agentic_r.errors.LLMError` when no completion can be had."""
         ...
 

@@ -14,7 +14,7 @@ import msgspec
 
 from agentic_r.agent.connection import Connection, RefusedError, setting
 from agentic_r.errors import LLMError
-from agentic_r.protocols import Completion, Sampling
+from agentic_r.protocols import Completion, Prompt, Sampling
 
 Habit = Literal["keeps", "trims", "ignores", "unknown"]
 """What a server does with a stop string."""
@@ -72,7 +72,7 @@ class RemoteLLM:
         self.manners: Manners | None = None
         self._asking: asyncio.Task[None] | None = None
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Continue `prompt`.
 
         Raises LLMError where the server is slow or wrong, OutageError where it is down.
@@ -170,7 +170,9 @@ class RemoteLLM:
             text = _text(await self._completion(PROBE, sampling, False))
         return Manners("unknown" if stop is None else _habit(text, free, stop), include)
 
-    async def _completion(self, prompt: str, sampling: Sampling, include: bool) -> dict[str, Any]:
+    async def _completion(
+        self, prompt: Prompt, sampling: Sampling, include: bool
+    ) -> dict[str, Any]:
         body = {**_settings(sampling), "model": self.model, "prompt": prompt}
         if include and sampling.stop:
             body[INCLUDE] = True

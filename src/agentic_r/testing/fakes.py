@@ -5,38 +5,60 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from agentic_r.errors import LLMError
-from agentic_r.protocols import Completion, JudgeRequest, Sampling
+from agentic_r.protocols import Capabilities, Completion, JudgeRequest, Prompt, Sampling
 from agentic_r.types import Hit, Passage
 
-Script = Mapping[str, str] | Sequence[str] | Callable[[str], str]
+Said = str | Completion
+Script = Mapping[str, Said] | Sequence[Said] | Callable[[str], Said]
+
+
+def plain(prompt: Prompt) -> str:
+    """Show a prompt as text: a conversation as one `role: content` a line, then what is begun."""
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, tuple):
+        return " ".join(map(str, prompt))
+    lines = [f"{message.role}: {message.content}" for message in prompt.messages]
+    return "\n".join([*lines, *([f"assistant: {prompt.begun}"] if prompt.begun else [])])
 
 
 class ScriptedLLM:
     """A model that writes what a script says, cut at the first stop string like a real one.
 
     `script` is a function of the prompt; or a mapping from what a prompt ends with (spaces
-    aside) to the text, the longest that fits; or a list of texts, one a call. Where it holds
-    nothing for a prompt, LLMError is raised. `prompts` and `samplings` record the calls.
+    aside) to the text, the longest that fits; or a list of texts, one a call. A Completion in
+    place of a text is returned as it is, for tool calls. Where the script holds nothing for a
+    prompt, LLMError is raised. The script sees a conversation as `plain` shows it; `given` are
+    the prompts as they came, `prompts` what the script saw, `samplings` the settings.
     """
+
+    capabilities = Capabilities(ids=True, chat=True, begun=True, tools=True, seed=True)
 
     def __init__(self, script: Script) -> None:
         self._script = script
+        self.given: list[Prompt] = []
         self.prompts: list[str] = []
         self.samplings: list[Sampling] = []
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Return the script's text for this prompt."""
-        self.prompts.append(prompt)
+        self.given.append(prompt)
+        self.prompts.append(plain(prompt))
         self.samplings.append(sampling)
-        text = self._text(prompt)
-        ends = [text.find(stop) + len(stop) for stop in sampling.stop if stop in text]
-        return Completion(text[: min(ends)], "stop") if ends else Completion(text, "eos")
+        said = self._said(self.prompts[-1])
+        if isinstance(said, Completion):
+            return said
+        ends = [(said.find(stop), stop) for stop in sampling.stop if stop in said]
+        if not ends:
+            return Completion(said, "eos")
+        at, stop = min(ends)
+        return Completion(said[: at + len(stop)], "stop", stop=stop)
 
     async def chat(self, system: str, user: str, sampling: Sampling) -> str:
         """Return the script's text for this user message."""
         return (await self.complete(user, sampling)).text
 
-    def _text(self, prompt: str) -> str:
+    def _said(self, prompt: str) -> Said:
         if callable(self._script):
             return self._script(prompt)
         if isinstance(self._script, Mapping):
