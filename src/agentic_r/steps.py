@@ -160,7 +160,7 @@ def rollouts(
     form: str = "",
     describe: str = "rolling out",
 ) -> list[Trajectory]:
-    """Let the agent answer questions; resumed at the chunk that was under way."""
+    """Let the agent answer questions; what has ended is kept when the run is resumed."""
     agent = loop.agent(retrieval.retriever, k=k, form=form)
     settings = {
         "agent": loop.agent_settings(),
@@ -178,10 +178,8 @@ def rollouts(
         if stage.done:
             return _in_order(rows.rows, questions)
         done = {row.question.key for row in rows.rows}
-        # A chunk that was torn is run whole again: its results depend on all that is in it.
-        finished = len(done) // agent.chunk * agent.chunk
         agent.run(
-            questions[finished:],
+            agent.owed(questions, done),
             on_rows=lambda new: rows.extend(r for r in new if r.question.key not in done),
             progress=describe,
         )

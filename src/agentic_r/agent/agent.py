@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from agentic_r.agent.dialects import dialect as find_dialect
+from agentic_r.agent.engine import OnRows
+from agentic_r.agent.needs import capabilities
+from agentic_r.agent.progress import Progress
 from agentic_r.agent.query import sent
-from agentic_r.agent.rollout import run_rollout
+from agentic_r.agent.rollout import OnTurn, run_rollout
 from agentic_r.config import AgentConfig
-from agentic_r.errors import ConfigError, LLMError
-from agentic_r.protocols import LLM, Dialect, Retriever, Sampling
+from agentic_r.errors import ConfigError
+from agentic_r.protocols import LLM, Completion, Dialect, Retriever, Sampling
 from agentic_r.types import Question, Trajectory
 
 TINY = "tiny"
-OnRows = Callable[[list[Trajectory]], None]
 
 
 class SearchAgent:
@@ -28,7 +28,8 @@ class SearchAgent:
     `dialect` is a protocol or its name; `k` passages are shown per search; `form` is what the
     retriever is sent, "query" or "question+query"; `turns` and `max_tokens` bound the model
     calls and the new tokens of each. Temperature 0 decodes greedily. `chunk` trajectories are
-    carried at once, and a chunk's results do not depend on the chunks before it.
+    under way at once; of a model whose floats depend on the batch (`Capabilities.independent`)
+    they are carried in fixed chunks, and a chunk's results do not depend on those before it.
     """
 
     def __init__(
@@ -90,9 +91,9 @@ class SearchAgent:
     ) -> list[Trajectory]:
         """Answer every question; one trajectory each, in order.
 
-        `on_rows` gets each chunk as it is finished. `progress` names a progress bar. A model
-        call that failed ends its trajectory with stop "error"; where a whole chunk failed, the
-        model is down and LLMError is raised.
+        `on_rows` gets trajectories as they end. `progress` names a progress bar. A model call
+        that failed ends its trajectory with stop "error"; where as many as are under way failed
+        in a row, or all did, the model is down and LLMError is raised.
         """
         starts = [Trajectory(trajectory_id(question, sample), question) for question in questions]
         return self.continue_(starts, on_rows=on_rows, progress=progress)
@@ -102,6 +103,7 @@ class SearchAgent:
         starts: Sequence[Trajectory],
         *,
         on_rows: OnRows | None = None,
+        on_turn: OnTurn | None = None,
         progress: str | None = None,
         forget: bool = True,
     ) -> list[Trajectory]:
@@ -111,18 +113,38 @@ class SearchAgent:
         results are the same, to the bit, whatever was run before. Calls that belong to one unit
         of work, restarted as a whole, may keep it and be faster.
         """
-        done: list[Trajectory] = []
-        with tqdm(total=len(starts), desc=progress, unit="q", disable=progress is None) as bar:
-            for chunk in _chunks(starts, self.chunk):
-                if forget:
-                    getattr(self.llm, "forget", _nothing)()
-                rows = self._carry(chunk)
-                _refuse_total_failure(chunk, rows)
+        with Progress(len(starts), progress) as bar:
+
+            def turned(trajectory: Trajectory, completion: Completion) -> None:
+                bar.turn(trajectory, completion)
+                if on_turn is not None:
+                    on_turn(trajectory, completion)
+
+            def ended(rows: list[Trajectory]) -> None:
                 if on_rows is not None:
                     on_rows(rows)
-                done.extend(rows)
-                bar.update(len(rows))
-        return done
+                bar.ended(len(rows))
+
+            if capabilities(self.llm).independent:
+                return self._carry(starts, turned, ended, window=self.chunk)
+            done: list[Trajectory] = []
+            for first in range(0, len(starts), self.chunk):
+                if forget:
+                    getattr(self.llm, "forget", _nothing)()
+                done += self._carry(starts[first : first + self.chunk], turned, ended)
+            return done
+
+    def owed(
+        self, questions: Sequence[Question], done: Collection[tuple[str, str]]
+    ) -> Sequence[Question]:
+        """Return the questions to `run` again after a kill, those with the keys `done` kept.
+
+        A chunk that was torn is run whole again, because its results depend on all that is in
+        it; where they do not, only what is missing is run.
+        """
+        if capabilities(self.llm).independent:
+            return [question for question in questions if question.key not in done]
+        return questions[len(done) // self.chunk * self.chunk :]
 
     def using(
         self, retriever: Retriever | None = None, *, form: str | None = None, k: int | None = None
@@ -142,7 +164,9 @@ class SearchAgent:
             chunk=self.chunk,
         )
 
-    def _carry(self, starts: Sequence[Trajectory]) -> list[Trajectory]:
+    def _carry(
+        self, starts: Sequence[Trajectory], on_turn: OnTurn, on_rows: OnRows, window: int = 0
+    ) -> list[Trajectory]:
         return run_rollout(
             self.llm,
             self.retriever,
@@ -152,6 +176,9 @@ class SearchAgent:
             form=self.form,
             turns=self.turns,
             sampling=self.sampling,
+            window=window,
+            on_turn=on_turn,
+            on_rows=on_rows,
         )
 
 
@@ -197,18 +224,6 @@ def tiny_checkpoint() -> Path:
             "package anew, or make it with: python -m agentic_r.agent.tiny --out DIR"
         )
     return folder
-
-
-def _chunks(starts: Sequence[Trajectory], size: int) -> Iterator[Sequence[Trajectory]]:
-    for start in range(0, len(starts), size):
-        yield starts[start : start + size]
-
-
-def _refuse_total_failure(starts: Sequence[Trajectory], rows: Sequence[Trajectory]) -> None:
-    """Raise LLMError where not one model call of a chunk succeeded."""
-    tried = [row for start, row in zip(starts, rows, strict=True) if start.stop is None]
-    if len(tried) > 1 and all(row.stop == "error" for row in tried):
-        raise LLMError(f"all {len(tried)} trajectories failed; the first: {tried[0].error}")
 
 
 def _nothing() -> None:
