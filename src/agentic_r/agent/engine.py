@@ -26,17 +26,19 @@ async def side_by_side(
 
     A start begins as soon as any trajectory has ended, so that a slow one holds up none and the
     first end long before the last begin. `on_rows` is given what has ended, the ends of one
-    moment together; see `Ends` for those that failed. The first exception cancels the rest and
+    moment together; see `Ends` for what that means where many fail. The first exception cancels the rest and
     is raised.
     """
     done: list[Trajectory | None] = [None] * len(starts)
-    ends = Ends(on_rows, window or len(starts))
+    ends = Ends(on_rows, window or len(starts)) if on_rows is not None else None
     queue: Iterator[tuple[int, Trajectory]] = iter(enumerate(starts))
     pending: list[tuple[Trajectory, Trajectory]] = []
 
     async def work() -> None:
         for index, start in queue:
             end = done[index] = await carry(start)
+            if ends is None:
+                continue
             pending.append((start, end))
             await asyncio.sleep(0)  # the others that end in this moment
             if pending:
@@ -49,12 +51,14 @@ async def side_by_side(
     try:
         await asyncio.gather(*tasks)
     except BaseException:
-        ends.add(pending)  # what ended in the last moment is not lost
+        if ends is not None:
+            ends.add(pending)  # what ended in the last moment is not lost
         raise
     finally:
         for task in tasks:
             task.cancel()
-    ends.close()
+    if ends is not None:
+        ends.close()
     return [end for end in done if end is not None]
 
 
