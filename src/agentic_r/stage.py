@@ -44,9 +44,13 @@ UNAFFECTING = frozenset(
         "runs",
         "agent.concurrency",
         "agent.timeout",
+        "agent.retries",
+        "agent.price",
         "agent.api_key_env",
         "utility.judge_concurrency",
         "utility.judge_timeout",
+        "utility.judge_retries",
+        "utility.judge_price",
         "utility.judge_api_key_env",
     }
 )

@@ -33,6 +33,9 @@ from agentic_r.types import Example, Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
 
+ANSWERS = "answers"
+"""Folder of a run that keeps what servers answered, so that none is paid for twice."""
+
 
 class CurvePoint(msgspec.Struct, frozen=True):
     """One step of training the retriever."""
@@ -189,6 +192,7 @@ def rollouts(
     stage.finish(
         {"questions": len(questions), "searches": sum(len(t.searches) for t in trajectories)},
         {stop: stops.count(stop) for stop in sorted(set(stops)) if stop != "answered"},
+        **spent(agent=loop.llm),
     )
     return trajectories
 
@@ -253,7 +257,9 @@ def labels(
         "retriever": retrieval.key,
     }
     stage = loop.run.stage(name, settings, inputs)
-    judge, subanswers = open_judge(loop.config, loop.data)
+    judge, subanswers = open_judge(
+        loop.config, loop.data, loop.run.folder / ANSWERS / "judge.jsonl"
+    )
     forget = getattr(loop.llm, "forget", lambda: None)
     with stage.rows("labels.jsonl", Labelled) as rows:
 
@@ -282,8 +288,16 @@ def labels(
         rows.close(order=lambda row: row.key)
     write_jsonl(stage.folder / "utilities.jsonl", found.utilities)
     write_jsonl(stage.folder / "examples.jsonl", found.examples)
-    stage.finish(_counts(found.costs), found.report)
+    asked = getattr(judge, "chat", None)
+    stage.finish(_counts(found.costs), found.report, **spent(agent=loop.llm, judge=asked))
     return found
+
+
+def spent(**models: object) -> dict[str, Any]:
+    """Say what the run has asked of servers up to now, by role; nothing where there are none."""
+    used = {role: getattr(model, "usage", None) for role, model in models.items()}
+    told = {role: usage for role, usage in used.items() if usage is not None}
+    return {"spent": msgspec.to_builtins(told)} if told else {}
 
 
 def _counts(costs: Costs) -> dict[str, int]:

@@ -71,14 +71,17 @@ class SearchAgent:
         cls, config: AgentConfig, retriever: Retriever, *, llm: LLM | None = None, **settings: Any
     ) -> SearchAgent:
         """Make the agent that a config describes; `settings` are k, form, seed and the like."""
+        llm = llm or open_llm(config)
+        # A server is kept busy while half of what is under way waits for searches.
+        many = getattr(llm, "capacity", None) or config.batch
         return cls(
-            llm or open_llm(config),
+            llm,
             retriever,
             config.dialect,
             turns=config.turns,
             max_tokens=config.max_tokens,
             prompt_file=config.prompt_file,
-            **{"chunk": 2 * config.batch, **settings},
+            **{"chunk": 2 * many, **settings},
         )
 
     def run(
@@ -188,11 +191,12 @@ def trajectory_id(question: Question, sample: int = 0) -> str:
     return f"{name}#{sample}" if sample else name
 
 
-def open_llm(config: AgentConfig) -> LLM:
+def open_llm(config: AgentConfig, log: Path | None = None) -> LLM:
     """Open the model that a config names: "tiny", a folder, a hub name or an http:// address.
 
-    Raises ConfigError for what cannot be opened; "oracle-reader" needs the questions and is made
-    from `agentic_r.testing.OracleReader` by whoever has them.
+    `log` is where a server's answers are kept, so that none is paid for twice. Raises
+    ConfigError for what cannot be opened; "oracle-reader" needs the questions and is made from
+    `agentic_r.testing.OracleReader` by whoever has them.
     """
     if config.model.startswith(("http://", "https://")):
         from agentic_r.agent.remote import RemoteLLM
@@ -203,6 +207,9 @@ def open_llm(config: AgentConfig) -> LLM:
             concurrency=config.concurrency,
             timeout=config.timeout,
             api_key_env=config.api_key_env,
+            retries=config.retries,
+            log=log,
+            price=config.price,
         )
     if config.model == "oracle-reader":
         raise ConfigError(
@@ -212,7 +219,7 @@ def open_llm(config: AgentConfig) -> LLM:
     from agentic_r.agent.local import LocalLLM
 
     name = str(tiny_checkpoint()) if config.model == TINY else config.model
-    return LocalLLM(name, batch=config.batch)
+    return LocalLLM(name, batch=config.batch, precision=config.precision)
 
 
 def tiny_checkpoint() -> Path:

@@ -26,8 +26,8 @@ async def side_by_side(
 
     A start begins as soon as any trajectory has ended, so that a slow one holds up none and the
     first end long before the last begin. `on_rows` is given what has ended, the ends of one
-    moment together; see `Ends` for what that means where many fail. The first exception cancels the rest and
-    is raised.
+    moment together; see `Ends` for what becomes of failures then. The first exception cancels
+    the rest and is raised.
     """
     done: list[Trajectory | None] = [None] * len(starts)
     ends = Ends(on_rows, window or len(starts)) if on_rows is not None else None
