@@ -95,9 +95,9 @@ def test_the_judge_has_its_own_key_and_never_the_agents(monkeypatch: pytest.Monk
     )
     judge: Any
     judge, _ = open_judge(config, DATA)
-    assert judge.chat.pool.servers[0]._secret == {}
-    assert judge.chat.connection._concurrency == 3
-    assert judge.chat.connection._timeout == 7.0
+    assert judge.chat.pool.servers[0]._secret == ""
+    assert judge.chat.pool.servers[0]._concurrency == 3
+    assert judge.chat.pool.servers[0]._timeout == 7.0
 
 
 def test_a_named_model_is_known_by_its_name_and_another_by_its_address() -> None:

@@ -82,7 +82,7 @@ def llm(request: pytest.FixtureRequest, folder: Path) -> Iterator[LLM]:
         if found is None:
             pytest.skip(f"AGENTIC_R_{'SERVER' if kind == 'address' else kind.upper()} is not set")
         if kind == "address":
-            yield RemoteLLM(found)
+            yield RemoteLLM(found, os.environ.get("AGENTIC_R_SERVER_MODEL", ""))
         else:
             with real_server(kind, found, folder) as url:
                 yield RemoteLLM(url, str(folder) if kind == "transformers" else "", timeout=60)
