@@ -15,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -36,10 +37,16 @@ def cpu(work: Callable[[], object]) -> float:
 
 def texts(llm: LocalLLM, count: int, tokens: int) -> list[tuple[int, ...]]:
     """Return prompts of so many tokens, made of the world's passages."""
+    ids = _ids(llm)
+    return [tuple(ids[n * 397 : n * 397 + tokens]) for n in range(count)]
+
+
+@cache
+def _ids(llm: LocalLLM) -> list[int]:
     world = generate(1, Sizes(test_questions=20, train_questions=5, dev_questions=5))
     words = " ".join(passage.text for passage in world.corpus)
-    ids = llm.tokenizer(words[:400_000])["input_ids"]
-    return [tuple(ids[n * 997 : n * 997 + tokens]) for n in range(count)]
+    ids: list[int] = llm.tokenizer(words)["input_ids"]
+    return ids
 
 
 def turns(llm: LocalLLM, prompts: list[tuple[int, ...]], shown: int, keep: bool) -> None:
@@ -112,6 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     llm = LocalLLM(tiny_checkpoint(), device="cpu")
+    print(f"{len(_ids(llm))} tokens of passages, {options.rows} rows")
     print("prefix  turns: kept/anew  kept/no cache  siblings: shared/independent")
     for prefix in (60, 130, 260, 520):
         prompts = texts(llm, options.rows, prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ import pytest
 
 from agentic_r.cli import main
 from agentic_r.config import Config, load_config
+from agentic_r.data.questions import load_questions
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, summarise
 from agentic_r.io import read_jsonl
-from agentic_r.loop import open_run, run_loop
+from agentic_r.loop import open_run, run_loop, stage_names
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.testing import OracleReader
 
@@ -248,6 +250,34 @@ def test_a_stage_that_there_is_not_is_refused(made: Made) -> None:
         pytest.raises(ConfigError, match="got stage 'iteration-7/labels', expected one of data"),
     ):
         run_loop(run, config, until="iteration-7/labels")
+
+
+def test_the_stages_named_are_the_stages_done(made: Made) -> None:
+    names = stage_names(load_config(made.config))
+    assert names[0] == "data" and names[-1] == "evaluation"
+    for name in names:
+        assert list((made.folder / name).rglob("manifest.json")), name
+    done = {path.parent.relative_to(made.folder) for path in made.folder.rglob("manifest.json")}
+    assert {str(path) for path in done if path.parts[0] != "evaluation"} == set(names[:-1])
+
+
+def test_settings_are_chosen_on_dev_questions(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every system is measured at every k, on dev questions alone; the report counts the time."""
+    shutil.copytree(made.folder, tmp_path / "small")
+    config = [str(made.config), "--runs", str(tmp_path)]
+    assert main(["evaluate", *config, "--split", "dev"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("BM25 query", "untouched query", "iteration 1", "iteration 2", "oracle"):
+        assert f"{name}, k=1" in printed and f"{name}, k=2" in printed
+    rows = [read_json(path) for path in (tmp_path / "small" / "dev").rglob("row.json")]
+    assert {row["n"] for row in rows} == {len(load_questions(made.folder / "data" / "dev.jsonl"))}
+    assert main(["loop", *config]) == 0
+    again = read_json(tmp_path / "small" / "report.json")
+    assert [row["em"] for row in again["rows"]] == [row["em"] for row in made.report["rows"]]
+    stages = [stage["stage"] for stage in again["stages"] if stage["iteration"] is None]
+    assert sorted(stages) == ["base index", "data", "evaluation", "measuring on dev questions"]
 
 
 def test_nothing_to_learn_from_is_said(tmp_path: Path, made: Made) -> None:

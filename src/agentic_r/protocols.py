@@ -11,26 +11,34 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from agentic_r.types import Hit, Question, Trajectory
+from agentic_r.types import Hit, Question, Trajectory, Turn
+from agentic_r.types import ToolCall as ToolCall
 
 SEPARATOR = " [SEP] "
 """The literal between question and query in a retriever input that holds both."""
 
 
+class Ruler(Protocol):
+    """Says how a text falls into tokens, so that it can be cut to what a model reads."""
+
+    limit: int
+    """Tokens that one text may have; what a model adds by itself is taken off already."""
+
+    def spans(self, text: str) -> Sequence[tuple[int, int]]:
+        """Return where each token of `text` begins and ends, in characters, nothing cut off."""
+        ...
+
+
 class Retriever(Protocol):
-    """Anything that finds passages for strings."""
+    """Anything that finds passages for strings.
+
+    One that reads no more than so many tokens may say so with a `ruler: Ruler`; what it is sent
+    is then made to fit (`agent/query.py`).
+    """
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return the `k` best hits for each query, best first, in the order of `queries`."""
         ...
-
-
-class ToolCall(msgspec.Struct, frozen=True):
-    """One call of a tool as a model wrote it; `arguments` is JSON text, not yet read."""
-
-    name: str
-    arguments: str
-    id: str = ""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -141,20 +149,32 @@ class ChatLLM(Protocol):
 
 
 class Dialect(Protocol):
-    """One agent protocol: how the model is prompted, read, and shown passages."""
+    """One agent protocol: how the model is prompted, read, and shown passages.
+
+    `stop` are the strings that end a turn of the model, `turns` is how many model calls the
+    protocol allows a question. A dialect may have `opening(question) -> Turn`, a turn with
+    searches that is made before the first model call ("given"), `reasoning(turn) -> str`, what of
+    a turn is thought rather than query, and `needs: frozenset[str]`, the names of the
+    capabilities that it asks of a model beyond taking its prompts.
+    """
 
     stop: tuple[str, ...]
+    turns: int
 
-    def prompt(self, trajectory: Trajectory) -> str:
-        """Render the exact text that the model sees before its next turn."""
+    def prompt(self, trajectory: Trajectory) -> Prompt:
+        """Render exactly what the model sees before its next turn."""
         ...
 
-    def read(self, text: str, finish: str) -> tuple[str, str | None]:
-        """Read one model turn into (status, payload): the query, the answer, or None."""
+    def read(self, completion: Completion, trajectory: Trajectory) -> Turn:
+        """Read what the model wrote after `trajectory`: its text, status, searches, answer.
+
+        Searches have a query alone; the rollout makes them, whatever their number. A turn without
+        searches that is to go on though it could not be read has an `observation` that says so.
+        """
         ...
 
-    def observe(self, hits: Sequence[Hit]) -> str:
-        """Render the evidence of one search as the model is shown it."""
+    def observe(self, turn: Turn, trajectory: Trajectory) -> str:
+        """Render the evidence of `turn`, which follows `trajectory`, as the model is shown it."""
         ...
 
 

@@ -90,8 +90,8 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
         Meta(min_length=1, description="Encoder to start from: name, folder or hub name."),
     ] = "all-MiniLM-L6-v2"
     input: Annotated[
-        Literal["question+query", "query"],
-        Meta(description="What is sent: question [SEP] query, or the agent's query alone."),
+        Literal["question+query", "query", "question+reasoning+query", "question+history+query"],
+        Meta(description="What is sent: the agent's query, and what stands before it."),
     ] = "question+query"
     k: Annotated[int, Meta(ge=1, description="Passages shown to the agent per search.")] = 2
     max_length: Annotated[int, Meta(ge=8, description="Longest encoder input in tokens.")] = 128
@@ -129,7 +129,10 @@ class AgentConfig(msgspec.Struct, frozen=True):
     prompt_file: Annotated[
         str, Meta(description="Prompt with {question} in it; empty takes the dialect's own.")
     ] = ""
-    turns: Annotated[int, Meta(ge=1, description="Model calls per question at most.")] = 6
+    turns: Annotated[
+        int,
+        Meta(ge=0, description="Model calls per question at most; 0 takes the dialect's own."),
+    ] = 0
     max_tokens: Annotated[int, Meta(ge=1, description="New tokens per model call at most.")] = 160
     batch: Annotated[int, Meta(ge=1, description="Prompts that a local model decodes at once.")] = (
         64

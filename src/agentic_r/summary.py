@@ -104,6 +104,10 @@ def _curve(iteration: Iteration) -> Curve:
     return Curve(iteration.number, iteration.trained_on, points)
 
 
+MEASURED = {"evaluation": "evaluation", "dev": "measuring on dev questions"}
+"""Folders with a stage for every row of a table, and what their time counts as."""
+
+
 def _stage_times(outcome: Outcome) -> list[StageTime]:
     """Sum stages as a reader thinks of them: one entry a step of an iteration, or a row."""
     totals: dict[tuple[str, int | None], float] = defaultdict(float)
@@ -111,8 +115,8 @@ def _stage_times(outcome: Outcome) -> list[StageTime]:
         top, _, step = name.partition("/")
         if top.startswith("iteration-"):
             totals[step, int(top.removeprefix("iteration-"))] += seconds
-        elif top == "evaluation":
-            totals["evaluation", None] += seconds
+        elif top in MEASURED:
+            totals[MEASURED[top], None] += seconds
         else:
             totals[name.replace("/", " "), None] += seconds
     return [StageTime(stage, round(s, 1), number) for (stage, number), s in totals.items()]

@@ -19,8 +19,14 @@ inside a turn, outgrew what the model reads, or a model call failed; `Trajectory
 of the last two.
 """
 
-Status = Literal["search", "answer", "invalid", "length"]
-"""What one turn turned out to be when the dialect read it."""
+Status = Literal["search", "answer", "invalid", "length", "continue", "given", "spent"]
+"""What one turn turned out to be when the dialect read it.
+
+"continue" is a turn after which the model simply goes on, "given" one that the protocol makes
+itself, without a model call (the first retrieval of plain RAG), "spent" one after which the
+protocol allows no other. A turn that was "invalid" or "length" goes on where the model is told so
+(`Turn.observation`), else it is the last.
+"""
 
 Why = Literal["measured", "not needed", "failed"]
 """Whether a measurement was made; a failure carries its reason after a colon in `Utility.why`."""
@@ -69,11 +75,21 @@ class Search(msgspec.Struct, frozen=True):
     hits: tuple[Hit, ...] = ()
 
 
+class ToolCall(msgspec.Struct, frozen=True):
+    """One call of a tool as a model wrote it; `arguments` is JSON text, not yet read."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
 class Turn(msgspec.Struct, frozen=True):
     """What the agent wrote in one go and what it was shown in return.
 
-    `observation` is the rendered evidence; `None` means that the hits changed and the dialect
-    has to render them anew. `tokens` and `logprobs` are as sampled, kept where RL needs them.
+    `observation` is the rendered evidence, or what the agent was told of a turn that could not be
+    read; `None` on a turn with searches means that the hits changed and the dialect has to render
+    them anew. `tokens` and `logprobs` are as sampled, kept where RL needs them. `calls` are the
+    tools that the agent called, in dialects that have tools.
     """
 
     text: str
@@ -83,6 +99,7 @@ class Turn(msgspec.Struct, frozen=True):
     observation: str | None = None
     tokens: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 class Trajectory(msgspec.Struct, frozen=True):
@@ -105,10 +122,11 @@ class Trajectory(msgspec.Struct, frozen=True):
         return self.turns[-1].answer if self.turns else None
 
     def at_search(self, n: int, passage: Passage, id: str | None = None) -> Trajectory:
-        """Cut after search `n` and put `passage` alone in place of its evidence.
+        """Cut after the turn of search `n` and put `passage` alone in place of its evidence.
 
         The result can be carried on by the rollout: this is how a passage's correctness is
-        measured (paper, section on global answer correctness). Raises IndexError where the
+        measured (paper, section on global answer correctness). Other searches of the same turn
+        were made beside it, not because of it, and keep their hits. Raises IndexError where the
         trajectory has no search `n`.
         """
         seen = 0
@@ -117,7 +135,9 @@ class Trajectory(msgspec.Struct, frozen=True):
                 at = n - seen
                 cut = msgspec.structs.replace(turn.searches[at], hits=(Hit(passage, 1.0),))
                 last = msgspec.structs.replace(
-                    turn, searches=(*turn.searches[:at], cut), observation=None
+                    turn,
+                    searches=(*turn.searches[:at], cut, *turn.searches[at + 1 :]),
+                    observation=None,
                 )
                 return Trajectory(id or self.id, self.question, (*self.turns[:index], last))
             seen += len(turn.searches)

@@ -141,7 +141,7 @@ def test_a_checkpoint_brings_its_own_prompt(tmp_path: Path, model_folder: Path) 
     start = Trajectory("t", QUESTIONS[0])
     made = SearchAgent.from_config(AgentConfig(model=str(tmp_path)), TableRetriever({}), k=2)
     assert made.dialect.prompt(start) == "Q Who is 0?\n"
-    assert (made.k, made.turns, made.chunk) == (2, 6, 128)
+    assert (made.k, made.turns, made.chunk) == (2, 5, 128)
     own = tmp_path / "own.txt"
     own.write_text("Own {question}", encoding="utf-8")
     config = AgentConfig(model=str(tmp_path), prompt_file=str(own))

@@ -18,7 +18,7 @@ from agentic_r.agent.searches import SearchQueue
 from agentic_r.errors import ConfigError, ContextError, DataError, LLMError
 from agentic_r.protocols import Capabilities, Completion, Sampling
 from agentic_r.testing import ScriptedLLM, TableRetriever
-from agentic_r.types import Hit, Passage, Question, Stop, Trajectory
+from agentic_r.types import Hit, Passage, Question, Search, Stop, Trajectory, Turn
 
 A, B, C = (Passage(name, f"text of {name}", name.upper()) for name in "abc")
 TABLE = TableRetriever({"one": [A, B], "two": [B, C]}, default=[C])
@@ -182,8 +182,8 @@ def test_each_turn_of_each_trajectory_is_sampled_with_its_own_seed() -> None:
 
 
 def test_nonsense_settings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"agent\.turns: got 0"):
-        roll(ScriptedLLM([]), [start()], turns=0)
+    with pytest.raises(ConfigError, match=r"agent\.turns: got -1"):
+        roll(ScriptedLLM([]), [start()], turns=-1)
 
 
 def test_an_identical_search_is_made_once_in_a_rollout() -> None:
@@ -294,11 +294,14 @@ class Letters(SearchR1):
 
     stop = ("a", "e", "o")
 
-    def read(self, text: str, finish: str) -> tuple[str, str | None]:
+    def read(self, completion: Completion, trajectory: Trajectory) -> Turn:
         """Search with what was written unless it ends with o."""
-        if finish == "length":
-            return "length", None
-        return ("answer" if text.endswith("o") else "search"), text[-12:].strip()
+        text = completion.text
+        if completion.finish == "length":
+            return Turn(text, "length")
+        if text.endswith("o"):
+            return Turn(text, "answer", answer=text[-12:].strip())
+        return Turn(text, "search", (Search(text[-12:].strip(), ""),))
 
 
 def test_restarting_from_any_prefix_gives_the_same_end(model_folder: Path) -> None:
@@ -327,3 +330,96 @@ def test_restarting_from_any_prefix_gives_the_same_end(model_folder: Path) -> No
     assert sum(len(end.turns) for end in ends) > 2 * len(ends)
     llm.forget()
     assert carry([prefix for prefix, _ in prefixes]) == [end for _, end in prefixes]
+
+
+class Lists:
+    """Several searches a turn, a second try for what cannot be read, and a first retrieval."""
+
+    stop = ("\n",)
+    turns = 4
+
+    def prompt(self, trajectory: Trajectory) -> str:
+        return "".join(turn.text + (turn.observation or "") for turn in trajectory.turns)
+
+    def opening(self, question: Question) -> Turn:
+        return Turn("", "given", (Search(question.text, ""),))
+
+    def read(self, completion: Completion, trajectory: Trajectory) -> Turn:
+        text = completion.text
+        kind, _, rest = text.strip().partition(" ")
+        if kind == "find":
+            return Turn(text, "search", tuple(Search(each, "") for each in rest.split(",")))
+        if kind == "stop":
+            return Turn(text, "spent")
+        if kind == "on":
+            return Turn(text, "continue")
+        if kind == "say":
+            return Turn(text, "answer", answer=rest)
+        return Turn(text, "invalid", observation="what?\n")
+
+    def observe(self, turn: Turn, trajectory: Trajectory) -> str:
+        found = [[hit.passage.id for hit in search.hits] for search in turn.searches]
+        return f"{len(trajectory.turns)}{found}\n"
+
+    def reasoning(self, turn: Turn) -> str:
+        return "because"
+
+
+def listed(script: list[str], *starts: Trajectory, form: str = "query") -> list[Trajectory]:
+    return run_rollout(
+        ScriptedLLM(script),
+        TableRetriever({"one": [A, B], "two": [B, C]}, default=[C]),
+        starts or [start()],
+        Lists(),
+        k=1,
+        form=form,
+        turns=0,
+        sampling=Sampling(40),
+    )
+
+
+def test_a_turn_may_search_twice_after_a_retrieval_of_the_protocols_own() -> None:
+    [end] = listed(["find one,two\n", "mumble\n", "on\n", "say x\n"])
+    assert [turn.status for turn in end.turns] == [
+        "given", "search", "invalid", "continue", "answer",
+    ]  # fmt: skip
+    assert Lists().prompt(end) == (
+        "0[['c']]\nfind one,two\n1[['a'], ['b']]\nmumble\nwhat?\non\nsay x\n"
+    )
+    assert (end.stop, end.answer) == ("answered", "x")
+    assert [search.sent for search in end.searches] == ["Who?", "one", "two"]
+
+
+def test_the_dialects_budget_counts_model_calls_and_a_spent_turn_ends_early() -> None:
+    [end] = listed(["find one\n"] * 9)
+    assert (end.stop, len(end.turns)) == ("budget", 5)
+    [end] = listed(["find one\n", "stop\n", "say x\n"])
+    assert (end.stop, len(end.turns), end.answer) == ("budget", 3, None)
+
+
+def test_a_search_beside_others_is_replaced_alone() -> None:
+    [end] = listed(["find one,two\n", "say x\n"])
+    cut = end.at_search(1, C)
+    assert [search.hits[0].passage for search in cut.turns[1].searches] == [C, B]
+    [again] = listed(["say y\n"], cut)
+    assert again.turns[1].observation == "1[['c'], ['b']]\n"
+    assert (again.answer, len(again.searches)) == ("y", 3)
+    [first] = listed(["say z\n"], end.at_search(0, A))
+    assert first.turns[0].observation == "0[['a']]\n"
+
+
+def test_the_dialect_says_what_is_reasoning() -> None:
+    [end] = listed(["find one\n", "say x\n"], form="question+reasoning+query")
+    assert end.searches[1].sent == "Who? [SEP] because [SEP] one"
+
+
+def test_a_status_that_does_not_exist_is_the_dialects_fault() -> None:
+    class Odd(Lists):
+        def read(self, completion: Completion, trajectory: Trajectory) -> Turn:
+            return Turn(completion.text, "maybe")  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match=r"Odd\.read gave status 'maybe'"):
+        run_rollout(
+            ScriptedLLM(["a"]), TABLE, [start()], Odd(),
+            k=1, form="query", turns=0, sampling=Sampling(4),
+        )  # fmt: skip

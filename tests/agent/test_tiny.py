@@ -25,7 +25,7 @@ from agentic_r.agent.tiny import (
     worlds,
 )
 from agentic_r.errors import ConfigError
-from agentic_r.types import Hit
+from agentic_r.types import Hit, Question, Search, Trajectory, Turn
 from agentic_r.world import AGENT, HELD_OUT, Sizes, generate
 from agentic_r.world.names import pool_of, words
 
@@ -85,7 +85,8 @@ def test_the_words_of_held_out_worlds_are_known(tokenizer: Any) -> None:
     """English is one token a word also in worlds of the other names: nothing falls to bytes."""
     world = generate(4, Sizes(20, 12, 12, 12, 12, 40, 10, 30), HELD_OUT)
     for passage in world.corpus:
-        shown = SearchR1(PROMPT).observe([Hit(passage, 1.0)])
+        turn = Turn("", "search", (Search("", "", (Hit(passage, 1.0),)),))
+        shown = SearchR1(PROMPT).observe(turn, Trajectory("t", Question("q", "", ())))
         found = tokenizer.convert_ids_to_tokens(ids(tokenizer, shown))
         assert not [
             token for token in found if len(token) == 1 and token.isascii() and token.isalnum()

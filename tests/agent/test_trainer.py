@@ -17,6 +17,7 @@ from agentic_r.agent.trainer import (
     batches,
     encode,
     pad,
+    rendered,
     right_throughout,
     written_logits,
 )
@@ -66,13 +67,13 @@ TRAJECTORIES = st.builds(
 
 def slow_marks(example: Trajectory) -> tuple[str, list[bool]]:
     """Render piece by piece and mark every character: did the agent write it?"""
-    text = DIALECT.prompt(Trajectory("q", example.question))
+    text = rendered(DIALECT.prompt(Trajectory("q", example.question)))
     marks = [False] * len(text)
     for turn in example.turns:
         text += turn.text.strip()
         marks += [True] * len(turn.text.strip())
         if turn is not example.turns[-1]:
-            observation = "".join(DIALECT.observe(search.hits) for search in turn.searches)
+            observation = DIALECT.observe(turn, example)
             text += observation
             marks += [False] * len(observation)
     return text, marks

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentic_r.agent.query import sent
 from agentic_r.config import UtilityConfig
 from agentic_r.errors import DataError, LLMError
 from agentic_r.io import Rows
 from agentic_r.metrics import answer_in, exact_match
-from agentic_r.protocols import JudgeRequest
+from agentic_r.protocols import SEPARATOR, JudgeRequest
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
 from agentic_r.utility.judge import OfflineJudge
 from agentic_r.utility.label import Labeller, label, rule_of
@@ -82,7 +81,7 @@ class Agent:
             answer = f"city{number}"
         elif len(trajectory.searches) < (2 if knows else 1):
             query = f"Where was person{number} born?" if knows else f"Who directed film{number}?"
-            string = sent(at.text, query, "question+query")
+            string = f"{at.text}{SEPARATOR}{query}"
             search = Search(query, string, tuple(self.corpus.one(string, 1)))
             turn = Turn(f"<search>{query}</search>", "search", (search,), observation="shown")
             return msgspec.structs.replace(trajectory, turns=(*trajectory.turns, turn))
@@ -119,7 +118,7 @@ def test_gold_passages_of_both_hops_become_positives() -> None:
     labels = labelled(runs())
     by_query = {example.query: example for example in labels.examples}
     for n in range(FILMS):
-        first = sent(question(n).text, f"Who directed film{n}?", "question+query")
+        first = f"{question(n).text}{SEPARATOR}Who directed film{n}?"
         assert by_query[first].positives == (f"f{n}",)
         assert len(by_query[first].negatives) == 4
     later = [example for example in labels.examples if "Where was person" in example.query]

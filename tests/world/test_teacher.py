@@ -6,6 +6,7 @@ import pytest
 
 from agentic_r.agent.dialects.search_r1 import SearchR1
 from agentic_r.data.questions import hop_asked, hops
+from agentic_r.protocols import Completion
 from agentic_r.types import Question, Trajectory
 from agentic_r.world import AGENT, Sizes, World, generate
 from agentic_r.world.teacher import GIVEN_UP, Lesson, Teacher
@@ -81,7 +82,9 @@ def test_turns_are_what_the_dialect_reads(world: World) -> None:
     for _, trajectory in examples(world, Lesson())[:60]:
         for turn in trajectory.turns:
             payload = turn.answer if turn.status == "answer" else turn.searches[0].query
-            assert dialect.read(turn.text, "stop") == (turn.status, payload)
+            read = dialect.read(Completion(turn.text, "stop"), trajectory)
+            found = read.answer if read.status == "answer" else read.searches[0].query
+            assert (read.status, found) == (turn.status, payload)
 
 
 def test_it_says_yes_to_the_gold_passage_alone(world: World) -> None:

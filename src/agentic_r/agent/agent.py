@@ -11,7 +11,7 @@ from agentic_r.agent.dialects import dialect as find_dialect
 from agentic_r.agent.engine import OnRows
 from agentic_r.agent.needs import capabilities
 from agentic_r.agent.progress import Progress
-from agentic_r.agent.query import sent
+from agentic_r.agent.query import check
 from agentic_r.agent.rollout import OnTurn, run_rollout
 from agentic_r.config import AgentConfig
 from agentic_r.errors import ConfigError
@@ -26,10 +26,11 @@ class SearchAgent:
 
     `llm` is a model, or what names one: "tiny", a folder, a hub name, an http:// address.
     `dialect` is a protocol or its name; `k` passages are shown per search; `form` is what the
-    retriever is sent, "query" or "question+query"; `turns` and `max_tokens` bound the model
-    calls and the new tokens of each. Temperature 0 decodes greedily. `chunk` trajectories are
-    under way at once; of a model whose floats depend on the batch (`Capabilities.independent`)
-    they are carried in fixed chunks, and a chunk's results do not depend on those before it.
+    retriever is sent (`agent/query.py`). `turns` and `max_tokens` bound the model calls and the
+    new tokens of each; 0 turns are the dialect's own budget. Temperature 0 decodes greedily.
+    `chunk` trajectories are under way at once; of a model whose floats depend on the batch
+    (`Capabilities.independent`) they are carried in fixed chunks, and a chunk's results do not
+    depend on those before it.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class SearchAgent:
         *,
         k: int = 3,
         form: str = "query",
-        turns: int = 6,
+        turns: int = 0,
         max_tokens: int = 512,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -53,16 +54,16 @@ class SearchAgent:
         if isinstance(dialect, str):
             template = getattr(self.llm, "template", None)
             dialect = find_dialect(dialect, prompt_file, template)
-        if k < 1 or turns < 1 or chunk < 1 or max_tokens < 1:
+        if k < 1 or turns < 0 or chunk < 1 or max_tokens < 1:
             raise ConfigError(
                 f"got k={k}, turns={turns}, max_tokens={max_tokens}, chunk={chunk}; "
-                "expected at least 1 of each"
+                "expected at least 1 of each, or turns=0 for the dialect's own"
             )
-        sent("", "", form)  # refuses an unknown form before any work is done
+        check(form)
         self.dialect = dialect
         self.k = k
         self.form = form
-        self.turns = turns
+        self.turns = turns or dialect.turns
         self.sampling = Sampling(max_tokens, dialect.stop, temperature, top_p, seed)
         self.chunk = chunk
 

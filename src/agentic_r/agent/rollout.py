@@ -7,36 +7,48 @@ model calls and searches sits behind the awaits.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import msgspec
 
 from agentic_r.agent.engine import OnRows, side_by_side
 from agentic_r.agent.needs import capabilities, needed, require
-from agentic_r.agent.query import sent
+from agentic_r.agent.query import check, ruler_of, sent
 from agentic_r.agent.searches import SearchQueue
 from agentic_r.errors import ConfigError, ContextError, LLMError, OutageError
-from agentic_r.protocols import LLM, Capabilities, Completion, Dialect, Retriever, Sampling
+from agentic_r.protocols import LLM, Capabilities, Completion, Dialect, Retriever, Ruler, Sampling
 from agentic_r.types import Search, Status, Stop, Trajectory, Turn
 from agentic_r.waiting import wait
 
 OnTurn = Callable[[Trajectory, Completion], None]
 """Hears of each turn: the trajectory that it now ends, and what the model wrote."""
 
+ENDS: dict[str, Stop] = {"answer": "answered", "spent": "budget"}
+"""What ends a trajectory in any case; see also `stopped`."""
+
 
 def stopped(trajectory: Trajectory, turns: int) -> Stop | None:
-    """Say why `trajectory` cannot go on with `turns` model calls in all; None if it can."""
+    """Say why `trajectory` cannot go on with `turns` model calls in all; None if it can.
+
+    A turn that could not be read, or ran out of tokens, is the last unless the agent was told so.
+    """
     if trajectory.stop is not None:
         return trajectory.stop
     if trajectory.turns:
-        status = trajectory.turns[-1].status
-        if status == "answer":
-            return "answered"
-        if status != "search":
-            return status
-    return "budget" if len(trajectory.turns) >= turns else None
+        last = trajectory.turns[-1]
+        if last.status in ENDS:
+            return ENDS[last.status]
+        if last.status in ("invalid", "length") and last.observation is None:
+            return last.status
+    return "budget" if calls(trajectory) >= turns else None
+
+
+def calls(trajectory: Trajectory) -> int:
+    """Count the model calls of a trajectory: all its turns but those of the protocol itself."""
+    return sum(turn.status != "given" for turn in trajectory.turns)
 
 
 async def rollout(
@@ -56,29 +68,33 @@ async def rollout(
 ) -> list[Trajectory]:
     """Carry every start to its end and return the trajectories in the order of the starts.
 
-    `turns` counts the model calls of a whole trajectory, those in its start included; a search
-    in the last call is made and shown, then the trajectory ends with "budget" (contracts B8).
-    `k` passages are shown per search, `form` says what the retriever is sent. A start that has
-    ended is returned as it is; missing evidence is rendered. A prompt longer than the model
-    reads ends its trajectory with stop "context", another LLMError with "error", the message in
-    both; an OutageError (the server is down, which is no answer to any question) and an error of
-    the retriever are raised. `keep_tokens` keeps token ids and log-probabilities as sampled.
+    `turns` counts the model calls of a whole trajectory, those in its start included; 0 takes
+    the dialect's own budget. A search in the last call is made and shown, then the trajectory
+    ends with "budget" (contracts B8), unless the dialect reads it otherwise (B9). `k` passages
+    are shown per search, `form` says what the retriever is sent. A start that has ended is
+    returned as it is; missing evidence is rendered. A prompt longer than the model reads ends
+    its trajectory with stop "context", another LLMError with "error", the message in both; an
+    OutageError (the server is down, which is no answer to any question) and an error of the
+    retriever are raised. `keep_tokens` keeps token ids and log-probabilities as sampled.
 
     `window` trajectories are under way at once, 0 means all. `on_turn` hears of every turn,
     `on_rows` is given trajectories as they end (see `engine.side_by_side`). Raises ConfigError
     before any work where the model cannot do what the dialect needs.
     """
+    turns = turns or dialect.turns
     if turns < 1:
         raise ConfigError(f"agent.turns: got {turns}, expected at least 1 model call")
+    check(form)
     sampling = msgspec.structs.replace(
         sampling, stop=dialect.stop, tokens=sampling.tokens or keep_tokens
     )
     open_ = next((start for start in starts if start.stop is None), None)
     can = await _checked(llm, dialect, open_, keep_tokens)
     queue = SearchQueue(retriever, k, threaded=can.independent)
+    ask = Asking(queue, dialect, form, ruler_of(retriever))
 
     async def carry(start: Trajectory) -> Trajectory:
-        trajectory = shown(start, dialect)
+        trajectory = await opened(shown(start, dialect), dialect, ask)
         while (stop := stopped(trajectory, turns)) is None:
             try:
                 completion = await llm.complete(
@@ -89,9 +105,9 @@ async def rollout(
             except LLMError as error:
                 how: Stop = "context" if isinstance(error, ContextError) else "error"
                 return msgspec.structs.replace(trajectory, stop=how, error=str(error))
-            turn = read(completion, dialect, keep_tokens)
-            if turn.status == "search":
-                turn = await searched(turn, trajectory, queue, dialect, form)
+            turn = read(completion, trajectory, dialect, keep_tokens)
+            if turn.searches:
+                turn = await ask.searched(turn, trajectory)
             trajectory = msgspec.structs.replace(trajectory, turns=(*trajectory.turns, turn))
             if on_turn is not None:
                 on_turn(trajectory, completion)
@@ -138,9 +154,9 @@ def shown(start: Trajectory, dialect: Dialect) -> Trajectory:
     last = start.turns[-1]
     if last.observation is not None:
         return start
-    observation = "".join(dialect.observe(search.hits) for search in last.searches)
-    last = msgspec.structs.replace(last, observation=observation)
-    return msgspec.structs.replace(start, turns=(*start.turns[:-1], last))
+    before = msgspec.structs.replace(start, turns=start.turns[:-1])
+    last = msgspec.structs.replace(last, observation=dialect.observe(last, before))
+    return msgspec.structs.replace(start, turns=(*before.turns, last))
 
 
 def seeded(sampling: Sampling, trajectory: Trajectory) -> Sampling:
@@ -152,28 +168,60 @@ def seeded(sampling: Sampling, trajectory: Trajectory) -> Sampling:
     return msgspec.structs.replace(sampling, seed=int.from_bytes(digest[:4], "big") >> 1)
 
 
-def read(completion: Completion, dialect: Dialect, keep_tokens: bool) -> Turn:
-    """Make a turn of what the model wrote; a search is still without its hits."""
-    status, payload = dialect.read(completion.text, completion.finish)
-    if status not in get_args(Status):
-        raise ValueError(f"{type(dialect).__name__}.read gave status {status!r}")
-    return Turn(
-        text=completion.text,
-        status=cast(Status, status),
-        searches=(Search(payload or "", ""),) if status == "search" else (),
-        answer=payload if status == "answer" else None,
-        tokens=completion.tokens if keep_tokens else None,
-        logprobs=completion.logprobs if keep_tokens else None,
-    )
-
-
-async def searched(
-    turn: Turn, trajectory: Trajectory, queue: SearchQueue, dialect: Dialect, form: str
+def read(
+    completion: Completion, trajectory: Trajectory, dialect: Dialect, keep_tokens: bool
 ) -> Turn:
-    """Make the searches of `turn` and render what they found."""
-    searches = []
-    for search in turn.searches:
-        string = sent(trajectory.question.text, search.query, form)
-        searches.append(Search(search.query, string, await queue.search(string)))
-    observation = "".join(dialect.observe(search.hits) for search in searches)
-    return msgspec.structs.replace(turn, searches=tuple(searches), observation=observation)
+    """Make a turn of what the model wrote; searches are still without their hits."""
+    turn = dialect.read(completion, trajectory)
+    if turn.status not in get_args(Status):
+        raise ValueError(f"{type(dialect).__name__}.read gave status {turn.status!r}")
+    if keep_tokens:
+        return msgspec.structs.replace(turn, tokens=completion.tokens, logprobs=completion.logprobs)
+    return turn
+
+
+class Asking:
+    """Makes the searches of turns: says what is sent, asks the queue, lets the dialect show."""
+
+    def __init__(
+        self, queue: SearchQueue, dialect: Dialect, form: str, ruler: Ruler | None
+    ) -> None:
+        self._queue = queue
+        self._dialect = dialect
+        self._form = form
+        self._ruler = ruler
+
+    async def searched(self, turn: Turn, trajectory: Trajectory) -> Turn:
+        """Make the searches of `turn`, which follows `trajectory`, and render what they found."""
+        # Without a task of its own where there is one search: tasks take turns of the event
+        # loop, and what is batched with what depends on them.
+        if len(turn.searches) == 1:
+            searches = [await self._one(turn.searches[0].query, turn, trajectory)]
+        else:
+            searches = await asyncio.gather(
+                *(self._one(search.query, turn, trajectory) for search in turn.searches)
+            )
+        turn = msgspec.structs.replace(turn, searches=tuple(searches))
+        observation = self._dialect.observe(turn, trajectory)
+        return msgspec.structs.replace(turn, observation=observation)
+
+    async def _one(self, query: str, turn: Turn, trajectory: Trajectory) -> Search:
+        reasoning = getattr(self._dialect, "reasoning", None)
+        string = sent(
+            trajectory,
+            turn,
+            query,
+            self._form,
+            self._ruler,
+            reasoning=reasoning(turn) if reasoning is not None else None,
+        )
+        return Search(query, string, await self._queue.search(string))
+
+
+async def opened(trajectory: Trajectory, dialect: Dialect, ask: Asking) -> Trajectory:
+    """Put the turn that a protocol makes before the first model call, where it has one."""
+    opening = getattr(dialect, "opening", None)
+    if opening is None or trajectory.turns or trajectory.stop is not None:
+        return trajectory
+    turn = await ask.searched(opening(trajectory.question), trajectory)
+    return msgspec.structs.replace(trajectory, turns=(turn,))

@@ -21,7 +21,14 @@ import torch
 
 from agentic_r.agent.circuits import induce
 from agentic_r.agent.dialects.search_r1 import SearchR1
-from agentic_r.agent.trainer import Encoded, Trainer, batches, encode, right_throughout
+from agentic_r.agent.trainer import (
+    Encoded,
+    Trainer,
+    batches,
+    encode,
+    rendered,
+    right_throughout,
+)
 from agentic_r.world import AGENT, Sizes, generate
 from agentic_r.world.names import FIRST, SECOND, words
 from agentic_r.world.teacher import Lesson, Teacher
@@ -99,7 +106,7 @@ def _english(split: Any, seed: int) -> list[str]:
     teachers = worlds(seed)
     for _ in range(8):
         for trajectory in lessons(next(teachers), LEVELS[-1][0], rng):
-            text = dialect.prompt(trajectory)
+            text = rendered(dialect.prompt(trajectory))
             for tag in TAGS:
                 text = text.replace(tag, " ")
             found |= {piece for piece, _ in split.pre_tokenize_str(text)}

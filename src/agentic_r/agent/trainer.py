@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import torch
 
-from agentic_r.protocols import Dialect
+from agentic_r.errors import ConfigError
+from agentic_r.protocols import Dialect, Prompt
 from agentic_r.types import Trajectory
 
 
@@ -42,7 +43,7 @@ def encode(
         text, own = "", []
         for index, turn in enumerate(trajectory.turns):
             head = msgspec.structs.replace(trajectory, turns=trajectory.turns[:index], stop=None)
-            text = dialect.prompt(head)
+            text = rendered(dialect.prompt(head))
             written = turn.text.strip()
             own.append((len(text), len(text) + len(written)))
             text += written
@@ -55,6 +56,16 @@ def encode(
             batch["input_ids"], batch["offset_mapping"], spans, strict=True
         )
     ]
+
+
+def rendered(prompt: Prompt) -> str:
+    """Return a prompt that is plain text; raises ConfigError for a conversation."""
+    if isinstance(prompt, str):
+        return prompt
+    raise ConfigError(
+        "agent.train learns from prompts that are plain text, got a conversation: take a text "
+        "dialect such as search-r1, or agent.train.epochs 0"
+    )
 
 
 def _written(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:

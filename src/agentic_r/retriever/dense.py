@@ -15,6 +15,7 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError
 from agentic_r.retriever.encoder import Encoder, Vectors
 from agentic_r.retriever.index import FlatIndex
+from agentic_r.retriever.ruler import QueryRuler
 from agentic_r.retriever.trainer import train
 from agentic_r.types import Example, Hit
 
@@ -73,6 +74,11 @@ class DenseRetriever:
             for at, query in enumerate(unique)
         }
         return [list(hits[query]) for query in queries]
+
+    @property
+    def ruler(self) -> QueryRuler | None:
+        """Say how long a query may be; None where the tokenizer does not tell tokens apart."""
+        return QueryRuler(self.encoder) if self.encoder.tokenizer.is_fast else None
 
     def fit(
         self,

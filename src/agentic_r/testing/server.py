@@ -180,10 +180,12 @@ class Handler(BaseHTTPRequestHandler):
         names = {"length": "length", "calls": "tool_calls"}
         choice: dict[str, Any] = {"index": 0, "finish_reason": names.get(done.finish, "stop")}
         text = done.text
-        if done.stop and (options.trim_stop or not body.get(INCLUDE)):
-            text = text.removesuffix(done.stop)
-        if done.stop and not (options.trim_stop or options.plain):
-            choice["stop_reason"] = done.stop
+        ends = (s for s in body.get("stop") or () if text.endswith(s))
+        stop = done.stop or (next(ends, "") if done.finish == "stop" else "")
+        if stop and (options.trim_stop or not body.get(INCLUDE)):
+            text = text.removesuffix(stop)
+        if stop and not (options.trim_stop or options.plain):
+            choice["stop_reason"] = stop
         if not options.plain and body.get("return_token_ids"):
             choice["token_ids"] = list(done.tokens or ())
         told = not options.plain and body.get("logprobs")
@@ -278,8 +280,8 @@ def started(
             process.stdout.close()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and serve until killed."""
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="tiny", help="tiny, or a folder")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
@@ -290,7 +292,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--slow", type=float, default=0.0, metavar="S", help="wait S seconds first")
     parser.add_argument("--log", default="", metavar="FILE", help="write down what was answered")
     parser.add_argument("--fail-first", type=int, default=0, metavar="N", help="503 N times")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and serve until killed."""
+    options = build_parser().parse_args(arguments)
     # Only the process that serves needs torch; the clients of this module do not.
     from agentic_r.agent.agent import tiny_checkpoint
     from agentic_r.agent.local import LocalLLM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from agentic_r.agent.dialects import SearchR1, dialect
 from agentic_r.agent.dialects.search_r1 import TAGS, neutralise
 from agentic_r.errors import ConfigError
+from agentic_r.protocols import Completion
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
 
 QUESTION = Question("q1", "Who wrote the book?", ("Ada",))
@@ -43,6 +45,11 @@ hits = st.lists(
 )
 
 
+def shown(spoken: SearchR1, found: Sequence[Hit]) -> str:
+    turn = Turn("", "search", (Search("q", "q", tuple(found)),))
+    return spoken.observe(turn, Trajectory("t", QUESTION))
+
+
 def test_a_transcript_is_the_evaluation_form_character_by_character() -> None:
     spoken = SearchR1("Read this. Question: {question}\n")
     turns = (
@@ -52,7 +59,7 @@ def test_a_transcript_is_the_evaluation_form_character_by_character() -> None:
             "search",
             (Search("the book", "the book", HITS),),
             None,
-            spoken.observe(HITS),
+            shown(spoken, HITS),
         ),
         Turn("<think> So Ada. </think>\n<answer> Ada </answer>", "answer", (), "Ada"),
     )
@@ -61,7 +68,7 @@ def test_a_transcript_is_the_evaluation_form_character_by_character() -> None:
 
 def test_missing_evidence_is_rendered_from_the_hits() -> None:
     spoken = SearchR1("{question}\n")
-    with_it = Turn(FIRST, "search", (Search("b", "b", HITS),), None, spoken.observe(HITS))
+    with_it = Turn(FIRST, "search", (Search("b", "b", HITS),), None, shown(spoken, HITS))
     without = Turn(FIRST, "search", (Search("b", "b", HITS),))
     prompts = [spoken.prompt(Trajectory("t", QUESTION, (turn,))) for turn in (with_it, without)]
     assert prompts[0] == prompts[1]
@@ -85,19 +92,21 @@ def test_missing_evidence_is_rendered_from_the_hits() -> None:
     ],
 )
 def test_turns_are_read(text: str, finish: str, expected: tuple[str, str | None]) -> None:
-    assert SearchR1().read(text, finish) == expected
+    turn = SearchR1().read(Completion(text, finish), Trajectory("t", QUESTION))
+    payload = turn.searches[0].query if turn.searches else turn.answer
+    assert (turn.text, turn.status, payload) == (text, *expected)
 
 
 @given(hits)
 def test_no_passage_ends_its_block_or_forges_a_turn(found: list[Hit]) -> None:
     spoken = SearchR1()
-    block = spoken.observe(found)
+    block = shown(spoken, found)
     assert block.startswith("\n\n<information>\n")
     assert block.endswith("\n</information>\n\n")
     found_tags = re.findall(rf"<\s*/?\s*(?:{'|'.join(TAGS)})\b[^<>]*>", block, re.IGNORECASE)
     assert found_tags == ["<information>", "</information>"]
     assert "<|" not in re.sub(r"<\|(?![^<>|]*\|>)", "", block)
-    assert spoken.read(block, "eos") == ("invalid", None)
+    assert spoken.read(Completion(block, "eos"), Trajectory("t", QUESTION)).status == "invalid"
 
 
 @given(nasty)

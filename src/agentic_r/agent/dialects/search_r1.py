@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from importlib import resources
 
 from agentic_r.errors import ConfigError
-from agentic_r.types import Hit, Trajectory, Turn
+from agentic_r.protocols import Completion
+from agentic_r.types import Hit, Search, Trajectory, Turn
 
 TAGS = ("think", "search", "information", "answer")
 """The tags of the protocol, in the order in which a turn uses them."""
@@ -48,6 +49,7 @@ class SearchR1:
     """
 
     stop: tuple[str, ...] = ("</search>", "</answer>")
+    turns = 5
 
     def __init__(self, prompt: str | None = None) -> None:
         self.template = default_prompt() if prompt is None else prompt
@@ -60,29 +62,33 @@ class SearchR1:
     def prompt(self, trajectory: Trajectory) -> str:
         """Render the exact text that the model continues: instruction, turns, evidence."""
         head = self.template.replace("{question}", neutralise(trajectory.question.text))
-        return head + "".join(self._shown(turn) for turn in trajectory.turns)
+        return head + "".join(self._shown(turn, trajectory) for turn in trajectory.turns)
 
-    def read(self, text: str, finish: str) -> tuple[str, str | None]:
-        """Read one model turn into (status, payload) by the rules of contracts B8.
+    def read(self, completion: Completion, trajectory: Trajectory) -> Turn:
+        """Read one model turn by the rules of contracts B8.
 
-        A turn that ends with </answer> gives ("answer", last answer in it), one that ends with
-        </search> gives ("search", last query in it, possibly empty). The rest is ("length",
-        None) when the tokens ran out and ("invalid", None) otherwise. One deliberate difference:
-        a closing tag without its opening one is invalid, where upstream answers "None".
+        A turn that ends with </answer> answers with the last answer in it, one that ends with
+        </search> searches for the last query in it, possibly empty. The rest is "length" when
+        the tokens ran out and "invalid" otherwise. One deliberate difference: a closing tag
+        without its opening one is invalid, where upstream answers "None".
         """
+        text = completion.text
         body = _without_end(text)
         if body.endswith("</answer>") or ("</answer>" in body and body != text.rstrip()):
             found = _ANSWER.findall(body)
             if found:
-                return "answer", found[-1].strip()
+                return Turn(text, "answer", answer=found[-1].strip())
         if body.endswith("</search>"):
             found = _SEARCH.findall(body)
             if found:
-                return "search", found[-1].strip()
-        return ("length" if finish == "length" else "invalid"), None
+                return Turn(text, "search", (Search(found[-1].strip(), ""),))
+        return Turn(text, "length" if completion.finish == "length" else "invalid")
 
-    def observe(self, hits: Sequence[Hit]) -> str:
-        """Render one search's evidence as the block that follows the agent's text."""
+    def observe(self, turn: Turn, trajectory: Trajectory) -> str:
+        """Render each search's evidence as a block that follows the agent's text."""
+        return "".join(self._block(search.hits) for search in turn.searches)
+
+    def _block(self, hits: Sequence[Hit]) -> str:
         documents = "".join(
             f'Doc {number}(Title: "{neutralise(hit.passage.title)}") '
             f"{neutralise(hit.passage.text)}\n"
@@ -90,10 +96,10 @@ class SearchR1:
         )
         return f"\n\n<information>\n{documents}\n</information>\n\n"
 
-    def _shown(self, turn: Turn) -> str:
+    def _shown(self, turn: Turn, trajectory: Trajectory) -> str:
         observation = turn.observation
         if observation is None:
-            observation = "".join(self.observe(search.hits) for search in turn.searches)
+            observation = self.observe(turn, trajectory)
         return turn.text.strip() + observation
 
 
