@@ -56,7 +56,7 @@ def test_both_servers_are_tried(answer: Callable[[dict[int, Any]], list[str]]) -
     asked = answer({1: {"text": "one two three four"}, 2: {"message": {"content": "90 0"}}})
     check_servers(SERVERS, DATA, llm, agent=True, judge=True)
     assert set(asked) == {
-        *("1/v1/models", "1/v1/completions"),
+        *("1/v1/models", "1/v1/completions", "1/v1/chat/completions"),
         *("2/v1/models", "2/v1/chat/completions"),
     }
     asked.clear()
@@ -125,9 +125,9 @@ def test_the_judge_has_its_own_key_and_never_the_agents(monkeypatch: pytest.Monk
     )
     judge: Any
     judge, _ = open_judge(config, DATA)
-    assert judge.chat.connection._headers == {}
-    assert judge.chat.connection._concurrency == 3
-    assert judge.chat.connection._timeout == 7.0
+    assert judge.chat.pool.servers[0]._secret == ""
+    assert judge.chat.pool.servers[0]._concurrency == 3
+    assert judge.chat.pool.servers[0]._timeout == 7.0
 
 
 def test_a_named_model_is_known_by_its_name_and_another_by_its_address() -> None:

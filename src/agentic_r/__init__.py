@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentic_r.errors import (
         AgenticRError,
         ConfigError,
+        ContextError,
         DataError,
         LLMError,
         MismatchError,
@@ -34,15 +35,20 @@ if TYPE_CHECKING:
     from agentic_r.metrics import exact_match, f1
     from agentic_r.protocols import (
         LLM,
+        Capabilities,
         ChatLLM,
         Completion,
+        Conversation,
         Dialect,
         Judge,
         JudgeRequest,
+        Message,
         Retriever,
         Reward,
         Sampling,
         SubAnswers,
+        Tool,
+        ToolCall,
     )
     from agentic_r.retriever.bm25 import BM25Retriever
     from agentic_r.retriever.dense import DenseRetriever
@@ -70,12 +76,15 @@ __all__ = [
     "AgenticRError",
     "BM25Retriever",
     "Candidate",
+    "Capabilities",
     "ChatLLM",
     "Comparison",
     "Completion",
     "Config",
     "ConfigError",
     "Contest",
+    "ContextError",
+    "Conversation",
     "Corpus",
     "DataError",
     "DenseRetriever",
@@ -89,6 +98,7 @@ __all__ = [
     "LLMJudge",
     "Labels",
     "LocalLLM",
+    "Message",
     "MismatchError",
     "MissingExtraError",
     "OfflineJudge",
@@ -106,6 +116,8 @@ __all__ = [
     "SearchAgent",
     "Source",
     "SubAnswers",
+    "Tool",
+    "ToolCall",
     "Trajectory",
     "Turn",
     "Utility",
@@ -132,14 +144,14 @@ _HOMES = {
     "data.corpus": "Corpus",
     "data.datasets": "Source load_beir load_datasets",
     "data.questions": "Questions load_questions",
-    "errors": "AgenticRError ConfigError DataError LLMError MismatchError MissingExtraError "
-    "OutageError RunError",
+    "errors": "AgenticRError ConfigError ContextError DataError LLMError MismatchError "
+    "MissingExtraError OutageError RunError",
     "evaluation.compare": "Comparison compare",
     "evaluation.significance": "Contest contest",
     "evaluation.trec": "measure_retriever",
     "metrics": "exact_match f1",
-    "protocols": "LLM ChatLLM Completion Dialect Judge JudgeRequest Retriever Reward Sampling "
-    "SubAnswers",
+    "protocols": "LLM Capabilities ChatLLM Completion Conversation Dialect Judge JudgeRequest "
+    "Message Retriever Reward Sampling SubAnswers Tool ToolCall",
     "retriever.bm25": "BM25Retriever",
     "retriever.dense": "DenseRetriever",
     "retriever.encoder": "Encoder",

@@ -13,9 +13,11 @@ from agentic_r.config import Config, load_config, to_toml
 from agentic_r.errors import AgenticRError, ConfigError, DataError, LLMError
 
 if TYPE_CHECKING:
+    from agentic_r.agent.agent import SearchAgent
     from agentic_r.evaluation.benchmark import Row
     from agentic_r.loop import Outcome
     from agentic_r.steps import Loop, Retrieval
+    from agentic_r.types import Trajectory
 
 Verb = Callable[[argparse.Namespace, Config], None]
 
@@ -121,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     search.add_argument("query", metavar="QUERY", help="what to search for")
     ask = verb("ask", _ask, "Put one question to the agent and show every turn.")
     ask.add_argument("question", metavar="QUESTION", help="what to answer")
+    verb("chat", _chat, "Put questions to the agent, one after the other.")
     for name, function, about in (
         ("rollout", _rollout, "Let the agent answer the training questions."),
         ("label", _label, "Judge passages and continue from them: training examples."),
@@ -232,19 +235,45 @@ def _search(options: argparse.Namespace, config: Config) -> None:
 
 
 def _ask(options: argparse.Namespace, config: Config) -> None:
-    from agentic_r.types import Question
-
-    loop, retrieval, name = _latest(config, agent=True)
-    agent = loop.agent(retrieval.retriever)
-    trajectory = agent.run([Question("ask", options.question, ())])[0]
-    print(f"{name} retriever, k={agent.k}\n")
-    for turn in trajectory.turns:
-        print(turn.text.strip())
-        print((turn.observation or "").strip())
-        print()
+    agent = _agent(config)
+    trajectory = _answer(agent, options.question)
     if trajectory.stop == "error":
         raise LLMError(trajectory.error)
-    print(f"Answer: {trajectory.answer or '(none: ' + (trajectory.stop or '') + ')'}")
+
+
+def _chat(options: argparse.Namespace, config: Config) -> None:
+    agent = _agent(config)
+    print("Ask; an empty line or Ctrl-D ends.")
+    while True:
+        try:
+            question = input("\n> ").strip()
+        except EOFError:
+            print()
+            return
+        if not question:
+            return
+        _answer(agent, question)
+
+
+def _agent(config: Config) -> SearchAgent:
+    loop, retrieval, name = _latest(config, agent=True)
+    agent = loop.agent(retrieval.retriever)
+    print(f"{name} retriever, k={agent.k}\n")
+    return agent
+
+
+def _answer(agent: SearchAgent, question: str) -> Trajectory:
+    """Let the agent answer, and print every turn when it happens."""
+    from agentic_r.agent.shown import end_text, in_colour, turn_text
+    from agentic_r.types import Question, Trajectory
+
+    colour = in_colour(sys.stdout)
+    start = Trajectory("ask", Question("ask", question, ()))
+    [end] = agent.continue_(
+        [start], on_turn=lambda now, _: print(turn_text(now, colour), flush=True)
+    )
+    print(end_text(end, colour))
+    return end
 
 
 def _rollout(options: argparse.Namespace, config: Config) -> None:

@@ -61,6 +61,10 @@ class Field(NamedTuple):
     doc: str
 
 
+SEVERAL = ("agent.model", "utility.judge")
+"""Settings that may be a list of addresses; it is kept as one text with commas."""
+
+
 def load_config(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> Config:
     """Read a TOML file, put (dotted key, value) overrides over it and check everything.
 
@@ -196,6 +200,8 @@ def _parse(key: str, text: str) -> Any:
 
 def _convert(key: str, value: Any, source: str) -> Any:
     type_, meta, _ = _FIELDS[key]
+    if key in SEVERAL and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        value = ",".join(value)
     try:
         converted = msgspec.convert(value, Annotated[type_, meta])
         if isinstance(converted, float) and not math.isfinite(converted):

@@ -6,6 +6,7 @@ AgenticRError            exit code 1
 ├── RunError             a run folder that refuses: changed settings, another process
 ├── MismatchError        two artefacts that do not belong together (checkpoint, index)
 └── LLMError             a language model that answered nonsense, or too late
+    ├── ContextError     a prompt that is longer than the model reads
     └── OutageError      a language model server that is down: the run stops and can be resumed
 """
 
@@ -38,6 +39,10 @@ class MismatchError(AgenticRError):
 
 class LLMError(AgenticRError):
     """A language model could not be reached or answered nonsense."""
+
+
+class ContextError(LLMError):
+    """A prompt is longer than the model reads: how a trajectory can end, and no fault of a call."""
 
 
 class OutageError(LLMError):

@@ -27,6 +27,7 @@ from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import Run
 from agentic_r.steps import (
+    ANSWERS,
     Loop,
     Nothing,
     Retrieval,
@@ -86,7 +87,7 @@ def open_run(config: Config, fork: str = "") -> Run:
 def open_loop(run: Run, config: Config) -> Loop:
     """Open everything that a config names for a run."""
     data = open_data(config)
-    llm, key = open_agent(config, data)
+    llm, key = open_agent(config, data, run.folder / ANSWERS / "agent.jsonl")
     loop = Loop(run, config, data, llm, key)
     loop.agent(Nothing())  # a prompt that cannot be used is refused before any work is done
     return loop

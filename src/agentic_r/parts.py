@@ -126,7 +126,7 @@ def open_encoder(config: Config) -> Encoder:
     return Encoder.load(config.retriever.base, max_length=config.retriever.max_length)
 
 
-def open_agent(config: Config, data: Data) -> tuple[LLM, str]:
+def open_agent(config: Config, data: Data, log: Path | None = None) -> tuple[LLM, str]:
     """Return the agent's language model and what identifies it among a stage's inputs."""
     if config.agent.model == "oracle-reader":
         from agentic_r.testing import OracleReader
@@ -135,10 +135,10 @@ def open_agent(config: Config, data: Data) -> tuple[LLM, str]:
         return OracleReader(questions), f"oracle-reader:{fingerprint(questions)}"
     from agentic_r.agent.agent import open_llm
 
-    return open_llm(config.agent), agent_key(config)
+    return open_llm(config.agent, log), agent_key(config)
 
 
-def open_judge(config: Config, data: Data) -> tuple[Judge, SubAnswers]:
+def open_judge(config: Config, data: Data, log: Path | None = None) -> tuple[Judge, SubAnswers]:
     """Return the judge of relevance and the source of sub-answers.
 
     Raises ConfigError where the sub-answers are to come from annotated hops and there are none.
@@ -157,7 +157,10 @@ def open_judge(config: Config, data: Data) -> tuple[Judge, SubAnswers]:
             concurrency=config.utility.judge_concurrency,
             timeout=config.utility.judge_timeout,
             api_key_env=config.utility.judge_api_key_env,
+            retries=config.utility.judge_retries,
             role="judge",
+            log=log,
+            price=config.utility.judge_price,
         )
     tokens = config.utility.judge_tokens
     judge: Judge = OfflineJudge() if remote is None else LLMJudge(remote, max_tokens=tokens)

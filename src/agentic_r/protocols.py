@@ -132,9 +132,13 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 
 class LLM(Protocol):
-    """A language model at the level of completions; what batches requests sits behind it."""
+    """A language model at the level of completions; what batches requests sits behind it.
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+    It may have `capabilities` (without, it takes text alone), `async probe()`, which returns them
+    once they are checked, and `async aclose()`, which closes the connections of an event loop.
+    """
+
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Continue `prompt`. Raises `agentic_r.errors.LLMError` when no completion can be had."""
         ...
 

@@ -251,7 +251,8 @@ class AgentConfig(msgspec.Struct, frozen=True):
         str,
         Meta(
             min_length=1,
-            description="tiny (in the package), a folder, a hub name, http://... or oracle-reader.",
+            description="tiny (in the package), a folder, a hub name, http://... (several with "
+            "commas or as a list) or oracle-reader.",
         ),
     ] = "tiny"
     name: Annotated[
@@ -281,7 +282,16 @@ class AgentConfig(msgspec.Struct, frozen=True):
     batch: Annotated[int, Meta(ge=1, description="Prompts that a local model decodes at once.")] = (
         64
     )
-    concurrency: Annotated[int, Meta(ge=1, description="Requests to a server at once.")] = 32
+    precision: Annotated[
+        Literal["fp32", "bf16"], Meta(description="Number format of a local model.")
+    ] = "fp32"
+    concurrency: Annotated[int, Meta(ge=1, description="Requests to each server at once.")] = 32
+    retries: Annotated[
+        int, Meta(ge=0, description="Further tries of a request, with growing pauses.")
+    ] = 8
+    price: Annotated[
+        tuple[float, float], Meta(description="Price per million tokens, read and written.")
+    ] = (0.0, 0.0)
     api_key_env: Annotated[
         str, Meta(description="Name of the environment variable that holds the server's key.")
     ] = ""
@@ -309,6 +319,13 @@ class UtilityConfig(msgspec.Struct, frozen=True):
     judge_concurrency: Annotated[
         int, Meta(ge=1, description="Requests to the judge's server at once.")
     ] = 16
+    judge_retries: Annotated[
+        int, Meta(ge=0, description="Further tries of a request to the judge.")
+    ] = 8
+    judge_price: Annotated[
+        tuple[float, float],
+        Meta(description="The judge's price per million tokens, read and written."),
+    ] = (0.0, 0.0)
     judge_timeout: Annotated[
         float, Meta(gt=0, description="Seconds to wait for one reply of the judge.")
     ] = 300.0

@@ -45,9 +45,13 @@ UNAFFECTING = frozenset(
         "retriever.train.tracker",
         "agent.concurrency",
         "agent.timeout",
+        "agent.retries",
+        "agent.price",
         "agent.api_key_env",
         "utility.judge_concurrency",
         "utility.judge_timeout",
+        "utility.judge_retries",
+        "utility.judge_price",
         "utility.judge_api_key_env",
         # Every cell of the grid is a stage that knows what it was made with.
         *(f"evaluation.{key}" for key in ("agents", "retrievers", "datasets", "sample", "depth")),

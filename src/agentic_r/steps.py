@@ -32,6 +32,9 @@ from agentic_r.types import Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
 
+ANSWERS = "answers"
+"""Folder of a run that keeps what servers answered, so that none is paid for twice."""
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -152,7 +155,7 @@ def rollouts(
     form: str = "",
     describe: str = "rolling out",
 ) -> list[Trajectory]:
-    """Let the agent answer questions; resumed at the chunk that was under way."""
+    """Let the agent answer questions; what has ended is kept when the run is resumed."""
     agent = loop.agent(retrieval.retriever, k=k, form=form)
     settings = {
         "agent": loop.agent_settings(),
@@ -170,10 +173,8 @@ def rollouts(
         if stage.done:
             return _in_order(rows.rows, questions)
         done = {row.question.key for row in rows.rows}
-        # A chunk that was torn is run whole again: its results depend on all that is in it.
-        finished = len(done) // agent.chunk * agent.chunk
         agent.run(
-            questions[finished:],
+            agent.owed(questions, done),
             on_rows=lambda new: rows.extend(r for r in new if r.question.key not in done),
             progress=describe,
         )
@@ -183,6 +184,7 @@ def rollouts(
     stage.finish(
         {"questions": len(questions), "searches": sum(len(t.searches) for t in trajectories)},
         {stop: stops.count(stop) for stop in sorted(set(stops)) if stop != "answered"},
+        **spent(agent=loop.llm),
     )
     return trajectories
 
@@ -248,7 +250,9 @@ def labels(
         "retriever": retrieval.key,
     }
     stage = loop.run.stage(name, settings, inputs)
-    judge, subanswers = open_judge(loop.config, loop.data)
+    judge, subanswers = open_judge(
+        loop.config, loop.data, loop.run.folder / ANSWERS / "judge.jsonl"
+    )
     forget = getattr(loop.llm, "forget", lambda: None)
     with stage.rows("labels.jsonl", Labelled) as rows:
 
@@ -277,8 +281,16 @@ def labels(
         rows.close(order=lambda row: row.key)
     write_jsonl(stage.folder / "utilities.jsonl", found.utilities)
     write_jsonl(stage.folder / "examples.jsonl", found.examples)
-    stage.finish(_counts(found.costs), found.report)
+    asked = getattr(judge, "chat", None)
+    stage.finish(_counts(found.costs), found.report, **spent(agent=loop.llm, judge=asked))
     return found
+
+
+def spent(**models: object) -> dict[str, Any]:
+    """Say what the run has asked of servers up to now, by role; nothing where there are none."""
+    used = {role: getattr(model, "usage", None) for role, model in models.items()}
+    told = {role: usage for role, usage in used.items() if usage is not None}
+    return {"spent": msgspec.to_builtins(told)} if told else {}
 
 
 def _counts(costs: Costs) -> dict[str, int]:

@@ -11,8 +11,13 @@ from typing import Any, Literal
 
 import msgspec
 
-Stop = Literal["answered", "budget", "invalid", "length", "error"]
-"""Why a trajectory ended; `None` in a trajectory means that it can go on."""
+Stop = Literal["answered", "budget", "invalid", "length", "context", "error"]
+"""Why a trajectory ended; `None` in a trajectory means that it can go on.
+
+It answered, spent its model calls, wrote a turn that its protocol cannot read, ran out of tokens
+inside a turn, outgrew what the model reads, or a model call failed; `Trajectory.error` says more
+of the last two.
+"""
 
 Status = Literal["search", "answer", "invalid", "length", "continue", "given", "spent"]
 """What one turn turned out to be when the dialect read it.

@@ -8,6 +8,13 @@ import pytest
 
 TAGS = ("<think>", "</think>", "<search>", "</search>", "<answer>", "</answer>")
 
+CHAT = """{%- for tool in tools or [] %}tool {{ tool.function.name }}
+{% endfor %}{%- for message in messages %}<|pad|>{{ message.role }}
+{{ message.content }}{% for call in message.tool_calls or [] %}
+{{ call.function.arguments | tojson }}{% endfor %}<|end|>
+{% endfor %}{%- if add_generation_prompt %}<|pad|>assistant
+{% endif %}"""
+
 
 def make_model(folder: Path, *, vocabulary: int = 300, width: int = 32, layers: int = 2) -> Path:
     """Write a random Qwen2 whose protocol tags are single tokens."""
@@ -30,6 +37,7 @@ def make_model(folder: Path, *, vocabulary: int = 300, width: int = 32, layers: 
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>"
     )
+    fast.chat_template = CHAT
     torch.manual_seed(3)
     config = Qwen2Config(
         vocab_size=len(fast),

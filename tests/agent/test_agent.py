@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentic_r.agent.agent import SearchAgent, open_llm, trajectory_id
+from agentic_r.agent.dialects import SearchR1
 from agentic_r.agent.local import LocalLLM
 from agentic_r.agent.remote import RemoteLLM
 from agentic_r.config import AgentConfig
@@ -29,14 +30,50 @@ def agent(**settings: object) -> SearchAgent:
     return SearchAgent(ScriptedLLM(script), retriever, **settings)  # type: ignore[arg-type]
 
 
-def test_questions_become_trajectories_chunk_by_chunk() -> None:
-    chunks: list[list[str]] = []
-    ends = agent(k=1, chunk=2).run(
-        QUESTIONS, on_rows=lambda rows: chunks.append([row.id for row in rows])
-    )
-    assert chunks == [["set/0", "set/1"], ["set/2", "set/3"], ["set/4"]]
+def test_trajectories_are_handed_out_as_they_end() -> None:
+    rows: list[str] = []
+    ends = agent(k=1, chunk=2).run(QUESTIONS, on_rows=lambda new: rows.extend(t.id for t in new))
+    assert sorted(rows) == [f"set/{n}" for n in range(5)]
     assert [end.question for end in ends] == QUESTIONS
     assert {(end.answer, end.stop) for end in ends} == {("A", "answered")}
+
+
+def test_what_is_owed_after_a_kill(model_folder: Path) -> None:
+    done = {QUESTIONS[n].key for n in (0, 1, 3)}
+    assert [q.id for q in agent(chunk=2).owed(QUESTIONS, done)] == ["2", "4"]
+    local = SearchAgent(LocalLLM(model_folder, device="cpu"), TableRetriever({}), chunk=2)
+    assert [q.id for q in local.owed(QUESTIONS, done)] == ["2", "3", "4"]
+
+
+def test_a_resumed_local_run_is_the_undisturbed_one(model_folder: Path) -> None:
+    """Rows are kept as they end; the torn chunk is run again whole, and comes out the same."""
+    questions = [Question(str(n), f"the {n} of bao near {n * n}", ("x",)) for n in range(10)]
+    retriever = TableRetriever({}, default=[A, B])
+
+    def made() -> SearchAgent:
+        llm = LocalLLM(model_folder, batch=3, device="cpu")
+        return SearchAgent(llm, retriever, SearchR1("{question}\n"), max_tokens=30, chunk=4)
+
+    whole = {end.question.key: end for end in made().run(questions)}
+    kept: dict[tuple[str, str], Trajectory] = {}
+
+    class Killed(Exception):
+        pass
+
+    def keep(rows: list[Trajectory]) -> None:
+        kept.update((row.question.key, row) for row in rows if row.question.key not in kept)
+        if 5 <= len(kept) < 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        made().run(questions, on_rows=keep)
+    assert 5 <= len(kept) < 8
+    again = made()
+    owed = again.owed(questions, kept)
+    assert [q.id for q in owed] == [str(n) for n in range(4, 10)]
+    for end in again.run(owed):
+        assert end == kept.setdefault(end.question.key, end)
+    assert kept == whole
 
 
 def test_using_changes_a_copy() -> None:

@@ -13,12 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
+from agentic_r.agent.connection import Connection
 from agentic_r.agent.dialects import SearchR1
 from agentic_r.agent.local import LocalLLM
-from agentic_r.agent.remote import Manners, RemoteLLM, made_good
+from agentic_r.agent.probe import Manners
+from agentic_r.agent.remote import RemoteLLM
 from agentic_r.agent.rollout import run_rollout
+from agentic_r.agent.wire import INCLUDE, TEXT, made_good
 from agentic_r.errors import ConfigError, LLMError, OutageError
-from agentic_r.protocols import LLM, Completion, Sampling
+from agentic_r.protocols import LLM, Capabilities, Completion, Sampling
 from agentic_r.testing import TableRetriever
 from agentic_r.testing.server import serving
 from agentic_r.types import Passage, Question, Trajectory
@@ -62,7 +65,7 @@ def test_every_habit_is_found_out_and_made_good(
     assert llm.model == model_folder.name
     assert llm.manners is not None
     assert llm.manners.habit == habit
-    assert llm.manners.include == (habit != "trims")
+    assert (INCLUDE in llm._refused.get(TEXT, ())) == (habit == "trims")
     for got, expected in zip(remote, local.generate(PROMPTS, sampling), strict=True):
         if habit != "trims":
             assert (got.text, got.finish) == (expected.text, expected.finish)
@@ -157,15 +160,14 @@ def test_a_server_that_never_answers_runs_out_of_time() -> None:
 
 def replying(llm: RemoteLLM, handler: Any) -> RemoteLLM:
     """Answer from a function in place of the network."""
-    open_client = llm.connection._open
+    for server in llm.pool.servers:
 
-    def opened() -> httpx.AsyncClient:
-        open_client()
-        client = httpx.AsyncClient(transport=httpx.MockTransport(handler))
-        llm.connection._client = client
-        return client
+        def opened(server: Connection = server) -> httpx.AsyncClient:
+            Connection._open(server)
+            server._client = httpx.AsyncClient(transport=httpx.MockTransport(handler))
+            return server._client
 
-    llm.connection._open = opened  # type: ignore[method-assign]
+        server._open = opened  # type: ignore[method-assign]
     return llm
 
 
@@ -194,7 +196,7 @@ def test_a_retry_waits_longer_each_time_and_as_long_as_it_is_told(
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr("agentic_r.agent.connection.asyncio.sleep", sleep)
+    monkeypatch.setattr("agentic_r.agent.pool.asyncio.sleep", sleep)
     replies = iter(
         [
             httpx.Response(500),
@@ -217,7 +219,17 @@ def test_the_key_comes_from_the_environment_and_is_sent(monkeypatch: pytest.Monk
         RemoteLLM("http://127.0.0.1:1", api_key_env="AR_TEST_KEY")
     monkeypatch.setenv("AR_TEST_KEY", "secret")
     llm = RemoteLLM("http://127.0.0.1:1", api_key_env="AR_TEST_KEY")
-    assert llm.connection._headers == {"Authorization": "Bearer secret"}
+
+    async def header() -> str:
+        client = llm.pool.servers[0]._open()
+        await llm.aclose()
+        return client.headers["Authorization"]
+
+    assert asyncio.run(header()) == "Bearer secret"
+    wrong = httpx.Response(401, text="wrong key: secret")
+    llm = replying(RemoteLLM("http://h:1", "m", api_key_env="AR_TEST_KEY"), lambda request: wrong)
+    with pytest.raises(LLMError, match=r"401: wrong key: \*\*\*"):
+        asyncio.run(llm.chat("s", "u", Sampling()))
 
 
 def test_addresses() -> None:
@@ -269,7 +281,8 @@ def test_a_server_that_goes_down_stops_the_rollout_and_one_that_refuses_does_not
 
     def carry(reply: httpx.Response) -> list[Trajectory]:
         llm = replying(RemoteLLM("http://127.0.0.1:1", "m", pause=0.0), lambda request: reply)
-        llm.manners = Manners("keeps", include=False)
+        llm.manners = Manners("keeps")
+        llm.capabilities = Capabilities()
         return run_rollout(
             llm,
             TableRetriever({}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 from agentic_r.agent.dialects import SearchR1
 from agentic_r.agent.local import LocalLLM
 from agentic_r.agent.rollout import run_rollout
-from agentic_r.errors import ConfigError, DataError, LLMError
-from agentic_r.protocols import Completion, Sampling
+from agentic_r.agent.searches import SearchQueue
+from agentic_r.errors import ConfigError, ContextError, DataError, LLMError
+from agentic_r.protocols import Capabilities, Completion, Sampling
 from agentic_r.testing import ScriptedLLM, TableRetriever
 from agentic_r.types import Hit, Passage, Question, Search, Stop, Trajectory, Turn
 
@@ -182,6 +184,109 @@ def test_each_turn_of_each_trajectory_is_sampled_with_its_own_seed() -> None:
 def test_nonsense_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"agent\.turns: got -1"):
         roll(ScriptedLLM([]), [start()], turns=-1)
+
+
+def test_an_identical_search_is_made_once_in_a_rollout() -> None:
+    retriever = TableRetriever({"one": [A], "two": [B]})
+
+    def script(prompt: str) -> str:
+        searches = prompt.count("<information>")
+        return ["<search> one </search>", "<search> two </search>", "<answer> x </answer>"][
+            searches
+        ]
+
+    one_by_one = run_rollout(
+        ScriptedLLM(script),
+        retriever,
+        [start("a", "1"), start("b", "2"), start("c", "3")],
+        SPOKEN,
+        k=2,
+        form="query",
+        turns=4,
+        sampling=Sampling(max_tokens=40),
+        window=1,
+    )
+    assert retriever.calls == [["one"], ["two"]]
+    assert [len(end.searches) for end in one_by_one] == [2, 2, 2]
+    assert {end.searches[1].hits[0].passage for end in one_by_one} == {B}
+
+
+def test_a_failed_search_is_made_again() -> None:
+    class Once:
+        calls = 0
+
+        def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+            self.calls += 1
+            if self.calls == 1:
+                raise DataError("gone for a moment")
+            return [[Hit(A, 1.0)] for _ in queries]
+
+    async def twice() -> tuple[Hit, ...]:
+        queue = SearchQueue(Once(), 1)
+        with pytest.raises(DataError):
+            await queue.search("one")
+        return await queue.search("one")
+
+    assert asyncio.run(twice()) == (Hit(A, 1.0),)
+
+
+def test_a_slow_retriever_holds_up_no_model_call() -> None:
+    order: list[str] = []
+
+    class Slow:
+        def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+            time.sleep(0.2)
+            order.append("found")
+            return [[Hit(A, 1.0)] for _ in queries]
+
+    class Writes:
+        async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+            if "searcher" in prompt:
+                done = "<information>" in prompt
+                return Completion(
+                    "<answer> x </answer>" if done else "<search> a </search>", "stop"
+                )
+            await asyncio.sleep(0.05)
+            order.append("wrote")
+            return Completion("<answer> x </answer>", "stop")
+
+    roll(Writes(), [start("searcher"), start("other")], Slow())
+    assert order == ["wrote", "found"]
+
+
+def test_outgrowing_the_context_is_an_outcome_with_a_reason() -> None:
+    class Short:
+        async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+            if "<information>" in prompt:
+                raise ContextError("got a prompt of 99 tokens, expected 1 to 64")
+            return Completion("<search> a </search>", "stop")
+
+    ends = roll(Short(), [start(), start()])
+    assert [(end.stop, len(end.turns)) for end in ends] == [("context", 1)] * 2
+    assert "99 tokens" in ends[0].error
+
+
+def test_a_model_that_cannot_do_what_is_needed_is_refused_before_any_work() -> None:
+    class ChatOnly(ScriptedLLM):
+        capabilities = Capabilities(text=False, chat=True)
+
+    llm = ChatOnly(["<answer> x </answer>"])
+    with pytest.raises(ConfigError, match=r"ChatOnly cannot continue plain text.*SearchR1 needs"):
+        roll(llm, [start()])
+    assert llm.prompts == []
+    bare = ScriptedLLM(["<answer> x </answer>"])
+    with pytest.raises(ConfigError, match="tell the token ids"):
+        run_rollout(
+            bare,
+            TABLE,
+            [start()],
+            SPOKEN,
+            k=1,
+            form="query",
+            turns=2,
+            sampling=Sampling(),
+            keep_tokens=True,
+        )
 
 
 class Letters(SearchR1):

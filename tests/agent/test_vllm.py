@@ -108,7 +108,7 @@ def test_greedy_text_is_that_of_the_local_model(url: str, folder: Path) -> None:
     got = asyncio.run(ask(remote, prompts, sampling))
     assert remote.model == "tiny"
     assert remote.manners is not None
-    assert remote.manners.include
+    assert remote.manners.logprobs
     assert remote.manners.habit in ("keeps", "unknown")
     assert [(each.text, each.finish) for each in got] == [
         (each.text, each.finish) for each in expected

@@ -15,7 +15,7 @@ import pytest
 from agentic_r.errors import LLMError
 from agentic_r.protocols import Completion, Sampling
 from agentic_r.testing.grader import reply
-from agentic_r.testing.server import Server, serving
+from agentic_r.testing.server import Server, build_parser, serving
 
 
 class Parrot:
@@ -40,7 +40,7 @@ def serve() -> Iterator[Any]:
     servers: list[Server] = []
 
     def start(**faults: Any) -> str:
-        options = {"port": 0, "trim_stop": False, "ignore_stop": False, "fail_first": 0, **faults}
+        options = {**vars(build_parser().parse_args([])), **faults}
         server = Server(Parrot(), "parrot", argparse.Namespace(**options))
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()

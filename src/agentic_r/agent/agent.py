@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from agentic_r.agent.dialects import dialect as find_dialect
 from agentic_r.agent.dialects.limits import token_ruler
+from agentic_r.agent.engine import OnRows
+from agentic_r.agent.needs import capabilities
+from agentic_r.agent.progress import Progress
 from agentic_r.agent.query import check
-from agentic_r.agent.rollout import run_rollout
+from agentic_r.agent.rollout import OnTurn, run_rollout
 from agentic_r.config import AgentConfig
-from agentic_r.errors import ConfigError, LLMError
-from agentic_r.protocols import LLM, Dialect, Retriever, Sampling
+from agentic_r.errors import ConfigError
+from agentic_r.protocols import LLM, Completion, Dialect, Retriever, Sampling
 from agentic_r.types import Question, Trajectory
 
 TINY = "tiny"
-OnRows = Callable[[list[Trajectory]], None]
 
 
 class SearchAgent:
@@ -29,8 +29,10 @@ class SearchAgent:
     `dialect` is a protocol or its name; `k` passages are shown per search; `form` is what the
     retriever is sent (`agent/query.py`). `turns` and `max_tokens` bound the model calls and the
     new tokens of each; 0 turns are the dialect's own budget. Temperature 0 decodes greedily.
-    `chunk` trajectories are carried at once, and a chunk's results do not depend on the chunks
-    before it. `prompt_file`, `invalid_file` and `chat` are as in `dialects.dialect`.
+    `chunk` trajectories are under way at once; of a model whose floats depend on the batch
+    (`Capabilities.independent`) they are carried in fixed chunks, and a chunk's results do not
+    depend on those before it. `prompt_file`, `invalid_file` and `chat` are as in
+    `dialects.dialect`.
     """
 
     def __init__(
@@ -81,8 +83,11 @@ class SearchAgent:
         cls, config: AgentConfig, retriever: Retriever, *, llm: LLM | None = None, **settings: Any
     ) -> SearchAgent:
         """Make the agent that a config describes; `settings` are k, form, seed and the like."""
+        llm = llm or open_llm(config)
+        # A server is kept busy while half of what is under way waits for searches.
+        many = getattr(llm, "capacity", None) or config.batch
         return cls(
-            llm or open_llm(config),
+            llm,
             retriever,
             config.dialect,
             turns=config.turns,
@@ -90,7 +95,7 @@ class SearchAgent:
             prompt_file=config.prompt_file,
             invalid_file=config.invalid_file,
             chat=config.chat,
-            **{"chunk": 2 * config.batch, **settings},
+            **{"chunk": 2 * many, **settings},
         )
 
     def run(
@@ -103,9 +108,9 @@ class SearchAgent:
     ) -> list[Trajectory]:
         """Answer every question; one trajectory each, in order.
 
-        `on_rows` gets each chunk as it is finished. `progress` names a progress bar. A model
-        call that failed ends its trajectory with stop "error"; where a whole chunk failed, the
-        model is down and LLMError is raised.
+        `on_rows` gets trajectories as they end. `progress` names a progress bar. A model call
+        that failed ends its trajectory with stop "error"; where as many as are under way failed
+        in a row, or all did, the model is down and LLMError is raised.
         """
         starts = [Trajectory(trajectory_id(question, sample), question) for question in questions]
         return self.continue_(starts, on_rows=on_rows, progress=progress)
@@ -115,6 +120,7 @@ class SearchAgent:
         starts: Sequence[Trajectory],
         *,
         on_rows: OnRows | None = None,
+        on_turn: OnTurn | None = None,
         progress: str | None = None,
         forget: bool = True,
     ) -> list[Trajectory]:
@@ -124,18 +130,38 @@ class SearchAgent:
         results are the same, to the bit, whatever was run before. Calls that belong to one unit
         of work, restarted as a whole, may keep it and be faster.
         """
-        done: list[Trajectory] = []
-        with tqdm(total=len(starts), desc=progress, unit="q", disable=progress is None) as bar:
-            for chunk in _chunks(starts, self.chunk):
-                if forget:
-                    getattr(self.llm, "forget", _nothing)()
-                rows = self._carry(chunk)
-                _refuse_total_failure(chunk, rows)
+        with Progress(len(starts), progress) as bar:
+
+            def turned(trajectory: Trajectory, completion: Completion) -> None:
+                bar.turn(trajectory, completion)
+                if on_turn is not None:
+                    on_turn(trajectory, completion)
+
+            def ended(rows: list[Trajectory]) -> None:
                 if on_rows is not None:
                     on_rows(rows)
-                done.extend(rows)
-                bar.update(len(rows))
-        return done
+                bar.ended(len(rows))
+
+            if capabilities(self.llm).independent:
+                return self._carry(starts, turned, ended, window=self.chunk)
+            done: list[Trajectory] = []
+            for first in range(0, len(starts), self.chunk):
+                if forget:
+                    getattr(self.llm, "forget", _nothing)()
+                done += self._carry(starts[first : first + self.chunk], turned, ended)
+            return done
+
+    def owed(
+        self, questions: Sequence[Question], done: Collection[tuple[str, str]]
+    ) -> Sequence[Question]:
+        """Return the questions to `run` again after a kill, those with the keys `done` kept.
+
+        A chunk that was torn is run whole again, because its results depend on all that is in
+        it; where they do not, only what is missing is run.
+        """
+        if capabilities(self.llm).independent:
+            return [question for question in questions if question.key not in done]
+        return questions[len(done) // self.chunk * self.chunk :]
 
     def using(
         self, retriever: Retriever | None = None, *, form: str | None = None, k: int | None = None
@@ -155,7 +181,9 @@ class SearchAgent:
             chunk=self.chunk,
         )
 
-    def _carry(self, starts: Sequence[Trajectory]) -> list[Trajectory]:
+    def _carry(
+        self, starts: Sequence[Trajectory], on_turn: OnTurn, on_rows: OnRows, window: int = 0
+    ) -> list[Trajectory]:
         return run_rollout(
             self.llm,
             self.retriever,
@@ -165,6 +193,9 @@ class SearchAgent:
             form=self.form,
             turns=self.turns,
             sampling=self.sampling,
+            window=window,
+            on_turn=on_turn,
+            on_rows=on_rows,
         )
 
 
@@ -174,11 +205,12 @@ def trajectory_id(question: Question, sample: int = 0) -> str:
     return f"{name}#{sample}" if sample else name
 
 
-def open_llm(config: AgentConfig) -> LLM:
+def open_llm(config: AgentConfig, log: Path | None = None) -> LLM:
     """Open the model that a config names: "tiny", a folder, a hub name or an http:// address.
 
-    Raises ConfigError for what cannot be opened; "oracle-reader" needs the questions and is made
-    from `agentic_r.testing.OracleReader` by whoever has them.
+    `log` is where a server's answers are kept, so that none is paid for twice. Raises
+    ConfigError for what cannot be opened; "oracle-reader" needs the questions and is made from
+    `agentic_r.testing.OracleReader` by whoever has them.
     """
     if config.model.startswith(("http://", "https://")):
         from agentic_r.agent.remote import RemoteLLM
@@ -189,6 +221,9 @@ def open_llm(config: AgentConfig) -> LLM:
             concurrency=config.concurrency,
             timeout=config.timeout,
             api_key_env=config.api_key_env,
+            retries=config.retries,
+            log=log,
+            price=config.price,
         )
     if config.model == "oracle-reader":
         raise ConfigError(
@@ -198,7 +233,7 @@ def open_llm(config: AgentConfig) -> LLM:
     from agentic_r.agent.local import LocalLLM
 
     name = str(tiny_checkpoint()) if config.model == TINY else config.model
-    return LocalLLM(name, batch=config.batch)
+    return LocalLLM(name, batch=config.batch, precision=config.precision)
 
 
 def open_dialect(config: AgentConfig, llm: LLM) -> Dialect:
@@ -223,18 +258,6 @@ def tiny_checkpoint() -> Path:
             "package anew, or make it with: python -m agentic_r.agent.tiny --out DIR"
         )
     return folder
-
-
-def _chunks(starts: Sequence[Trajectory], size: int) -> Iterator[Sequence[Trajectory]]:
-    for start in range(0, len(starts), size):
-        yield starts[start : start + size]
-
-
-def _refuse_total_failure(starts: Sequence[Trajectory], rows: Sequence[Trajectory]) -> None:
-    """Raise LLMError where not one model call of a chunk succeeded."""
-    tried = [row for start, row in zip(starts, rows, strict=True) if start.stop is None]
-    if len(tried) > 1 and all(row.stop == "error" for row in tried):
-        raise LLMError(f"all {len(tried)} trajectories failed; the first: {tried[0].error}")
 
 
 def _nothing() -> None:

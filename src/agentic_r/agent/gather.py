@@ -1,4 +1,4 @@
-"""Gathers single awaited requests into batches, without timers and without threads."""
+"""Gathers single awaited requests into batches, without timers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Gather(Generic[Item, Result]):
     `work` gets at most `limit` items in the order of their submission and returns one result, or
     one exception, an item. It runs once nothing new has come in for `patience` rounds of the
     event loop; no clock is involved, so the same requests make the same batches. What feeds
-    another gatherer needs the smaller patience.
+    another gatherer needs the smaller patience. With `threaded` it runs in another thread, one
+    batch at a time, and what comes in meanwhile makes the next batch.
     """
 
     def __init__(
@@ -25,16 +26,22 @@ class Gather(Generic[Item, Result]):
         *,
         limit: int | None = None,
         patience: int = 2,
+        threaded: bool = False,
     ) -> None:
         self._work = work
         self._limit = limit
         self._patience = patience
+        self._threaded = threaded
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watching = False
 
     async def submit(self, item: Item) -> Result:
         """Hand in one item and await its result; an exception of the work is raised here."""
+        return await self.put(item)
+
+    def put(self, item: Item) -> asyncio.Future[Result]:
+        """Hand in one item and return the future of its result."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # What waited on a loop that was closed in between can no longer be answered.
@@ -44,7 +51,7 @@ class Gather(Generic[Item, Result]):
         if not self._watching:
             self._watching = True
             loop.call_soon(self._watch, loop, len(self._waiting), 0)
-        return await future
+        return future
 
     def _watch(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         if loop is not self._loop:
@@ -53,23 +60,44 @@ class Gather(Generic[Item, Result]):
         if quiet < self._patience:
             loop.call_soon(self._watch, loop, len(self._waiting), quiet)
             return
-        self._flush()
-        self._watching = bool(self._waiting)
-        if self._waiting:
-            loop.call_soon(self._watch, loop, len(self._waiting), 0)
+        batch = self._next_batch()
+        if self._threaded and batch:
+            work = loop.run_in_executor(None, self._results, batch)
+            work.add_done_callback(lambda done: self._told(loop, batch, done.result()))
+            return
+        self._told(loop, batch, self._results(batch))
 
-    def _flush(self) -> None:
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         # A cancelled trajectory no longer wants its result.
         wanted = [pair for pair in self._waiting if not pair[1].done()]
         batch, self._waiting = wanted[: self._limit], wanted[self._limit :] if self._limit else []
+        return batch
+
+    def _results(
+        self, batch: list[tuple[Item, asyncio.Future[Result]]]
+    ) -> Sequence[Result | Exception]:
         if not batch:
-            return
+            return []
         try:
-            results = self._work([item for item, _ in batch])
+            return self._work([item for item, _ in batch])
         except Exception as error:
-            results = [error] * len(batch)
+            return [error] * len(batch)
+
+    def _told(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[tuple[Item, asyncio.Future[Result]]],
+        results: Sequence[Result | Exception],
+    ) -> None:
+        """Hand out results and go on with what came in meanwhile."""
         for (_, future), result in zip(batch, results, strict=True):
+            if future.done():  # cancelled while the thread was at work
+                continue
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+        if loop is self._loop:
+            self._watching = bool(self._waiting)
+            if self._waiting:
+                loop.call_soon(self._watch, loop, len(self._waiting), 0)

@@ -7,31 +7,35 @@ the same batches, and with them the same floating-point results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from agentic_r.agent.chat import rendered, with_calls
 from agentic_r.agent.decode import Decoder, Row
 from agentic_r.agent.gather import Gather
 from agentic_r.agent.slab import PrefixStore
-from agentic_r.errors import ConfigError, LLMError
-from agentic_r.protocols import Completion, Sampling
+from agentic_r.errors import ConfigError, ContextError, LLMError
+from agentic_r.protocols import Capabilities, Completion, Conversation, Message, Prompt, Sampling
 
 PATIENCE = 8
 """Quiet rounds of the event loop before a batch begins; searches, which feed it, need fewer."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class LocalLLM:
     """Completes prompts with the model in folder (or hub name) `name`.
 
-    `batch` requests decode together. `device` "auto" takes a GPU where there is one; `dtype` is
-    a torch type by name. `prefix_bytes` bounds the memory for beginnings that prompts have in
-    common; 0 turns it off. Raises ConfigError where the model cannot be loaded.
+    `batch` requests decode together. `device` "auto" takes a GPU where there is one; `precision`
+    bf16 halves the memory, and lets the batch decide between tokens that are almost as likely.
+    `prefix_bytes` bounds the memory for beginnings that prompts have in common; 0 turns it off.
+    Raises ConfigError where the model cannot be loaded, or is no whole causal language model.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class LocalLLM:
         *,
         batch: int = 64,
         device: str = "auto",
-        dtype: str = "float32",
+        precision: Literal["fp32", "bf16"] = "fp32",
         seed: int = 0,
         prefix_bytes: int = 768 * 2**20,
     ) -> None:
@@ -51,7 +55,7 @@ class LocalLLM:
         self.name = str(name)
         self.batch = batch
         self.device = device
-        self.model, self.tokenizer = _load(self.name, dtype, device)
+        self.model, self.tokenizer = _load(self.name, DTYPES[precision], device)
         self.limit = _limit(self.model.config)
         self.template = _template(self.name)
         self._store = PrefixStore(prefix_bytes)
@@ -60,21 +64,43 @@ class LocalLLM:
         self._decoder = Decoder(self.model, self._store, group_tokens)
         self._ends = _end_tokens(self.model, self.tokenizer)
         self._closing: dict[str, frozenset[int]] = {}
-        self._gather: Gather[tuple[str, Sampling], Completion] = Gather(
+        self._gather: Gather[tuple[Prompt, Sampling], Completion] = Gather(
             self._work, limit=batch, patience=PATIENCE
         )
         self._seed = seed
         self._unseeded = 0
+        chat = bool(self.tokenizer.chat_template)
+        self.capabilities = Capabilities(
+            ids=True,
+            chat=chat,
+            begun=chat,
+            tools=chat,
+            tokens=True,
+            logprobs=True,
+            seed=True,
+            independent=False,
+        )
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
-        """Continue one prompt. Raises LLMError where it is too long for the model."""
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Continue one prompt.
+
+        Raises ContextError where it is too long for the model, LLMError for a conversation where
+        the model has no chat template.
+        """
         return await self._gather.submit((prompt, sampling))
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[Completion]:
+    async def chat(self, system: str, user: str, sampling: Sampling) -> str:
+        """Answer `user` under `system`. Raises LLMError as `complete` does."""
+        messages = (Message("system", system), Message("user", user))
+        return (await self.complete(Conversation(messages), sampling)).text
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """Continue many prompts at once, in batches in their order."""
         done: list[Completion] = []
         for start in range(0, len(prompts), self.batch):
-            chunk = [(prompt, sampling) for prompt in prompts[start : start + self.batch]]
+            chunk: list[tuple[Prompt, Sampling]] = [
+                (prompt, sampling) for prompt in prompts[start : start + self.batch]
+            ]
             for result in self._work(chunk):
                 if isinstance(result, Exception):
                     raise result
@@ -89,23 +115,56 @@ class LocalLLM:
         """
         self._store.clear()
 
-    def _work(self, requests: list[tuple[str, Sampling]]) -> list[Completion | Exception]:
+    def _work(self, requests: list[tuple[Prompt, Sampling]]) -> list[Completion | Exception]:
         rows: list[Row | Exception] = []
-        encoded = self.tokenizer([prompt for prompt, _ in requests])["input_ids"]
+        encoded = self._encoded([prompt for prompt, _ in requests])
         for ids, (_, sampling) in zip(encoded, requests, strict=True):
             try:
-                rows.append(self._row(ids, sampling))
+                rows.append(ids if isinstance(ids, Exception) else self._row(ids, sampling))
             except LLMError as error:
                 rows.append(error)
         ready = [row for row in rows if isinstance(row, Row)]
         if ready:
             self._decoder.run(ready)
-        return [self._completion(row) if isinstance(row, Row) else row for row in rows]
+        done: list[Completion | Exception] = []
+        for row, (prompt, _) in zip(rows, requests, strict=True):
+            found = self._completion(row) if isinstance(row, Row) else row
+            offered = isinstance(prompt, Conversation) and prompt.tools
+            done.append(with_calls(found) if offered and isinstance(found, Completion) else found)
+        return done
+
+    def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int] | LLMError]:
+        """Turn every prompt into token ids, those of one kind at once."""
+        found: list[list[int] | LLMError] = [[] for _ in prompts]
+        texts: dict[bool, dict[int, str]] = {True: {}, False: {}}
+        for index, prompt in enumerate(prompts):
+            try:
+                if isinstance(prompt, tuple):
+                    found[index] = self._checked(prompt)
+                elif isinstance(prompt, Conversation):
+                    texts[False][index] = rendered(prompt, self.tokenizer)
+                else:
+                    texts[True][index] = prompt
+            except LLMError as error:
+                found[index] = error
+        for marks, several in texts.items():
+            if several:  # a template writes the marks of a text's beginning itself
+                ids = self.tokenizer(list(several.values()), add_special_tokens=marks)["input_ids"]
+                for index, row in zip(several, ids, strict=True):
+                    found[index] = row
+        return found
+
+    def _checked(self, ids: tuple[int, ...]) -> list[int]:
+        size = self.model.get_input_embeddings().num_embeddings
+        wrong = next((token for token in ids if not 0 <= token < size), None)
+        if wrong is not None:
+            raise LLMError(f"{self.name}: got token id {wrong}, expected 0 to {size - 1}")
+        return list(ids)
 
     def _row(self, ids: list[int], sampling: Sampling) -> Row:
         room = self.limit - len(ids)
         if not ids or room < 1:
-            raise LLMError(
+            raise ContextError(
                 f"{self.name}: got a prompt of {len(ids)} tokens, expected 1 to {self.limit - 1}; "
                 "show fewer passages (k), allow fewer turns, or take a model that reads more"
             )
@@ -143,30 +202,50 @@ class LocalLLM:
         return text
 
     def _completion(self, row: Row) -> Completion:
-        tokens, logprobs = tuple(row.tokens), tuple(row.logprobs)
+        tokens, counts = tuple(row.tokens), (len(row.prompt), len(row.tokens))
+
+        def made(text: str, finish: str, stop: str = "") -> Completion:
+            return Completion(text, finish, tokens, tuple(row.logprobs), stop, (), *counts)
+
         if tokens[-1] in self._ends:
-            return Completion(self._text(tokens[:-1]), "eos", tokens, logprobs)
+            return made(self._text(tokens[:-1]), "eos")
         text = self._text(tokens)
         found = [(text.find(s), s) for s in row.sampling.stop if s in text]
         if found:
             at, string = min(found)
-            return Completion(text[: at + len(string)], "stop", tokens, logprobs)
-        return Completion(text, "length", tokens, logprobs)
+            return made(text[: at + len(string)], "stop", string)
+        return made(text, "length")
 
 
-def _load(name: str, dtype: str, device: str) -> tuple[Any, Any]:
+def _load(name: str, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
     disable_progress_bar()  # of the library, for weights that load in a moment
     try:
-        kind = getattr(torch, dtype)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=kind, attn_implementation="sdpa")
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, AttributeError, ImportError) as error:
+    except (OSError, ValueError, AttributeError, ImportError, KeyError) as error:
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         raise ConfigError(
             f"agent.model: {name} cannot be loaded as a causal language model ({reason}); "
             "expected a Hugging Face folder or name, or an http:// address"
         ) from error
+    _refuse_random_weights(name, found)
     return model.to(device).eval(), tokenizer
+
+
+def _refuse_random_weights(name: str, found: Mapping[str, Any]) -> None:
+    """Refuse a folder that lacks weights: transformers only warns and draws them at random."""
+    lacking = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
+    if lacking:
+        raise ConfigError(
+            f"agent.model: {name} is not a whole causal language model: {len(lacking)} of its "
+            f"weights are missing or of another shape, the first {lacking[0]}; expected the "
+            "folder or name of a model that writes text, not of an encoder or an adapter"
+        )
 
 
 def _limit(config: Any) -> int:

@@ -1,52 +1,47 @@
-"""A language model behind any server that speaks the OpenAI completions protocol.
-
-Servers differ in what they do at a stop string: some keep it, most trim it, some ignore it. A
-probe finds out once, and every completion is made good, so that its text keeps the stop string
-and holds nothing after it.
-"""
+"""A language model behind any server, or servers, that speak the OpenAI interface."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from agentic_r.agent.connection import Connection, RefusedError, setting
+from agentic_r.agent.answered import Answered, Usage
+from agentic_r.agent.connection import RefusedError, TooLongError, setting
+from agentic_r.agent.pool import Pool
+from agentic_r.agent.probe import Manners, capabilities_of, text_manners
+from agentic_r.agent.wire import body_of, completion_of, path_of, refused_by_name
 from agentic_r.errors import LLMError
-from agentic_r.protocols import Completion, Sampling
+from agentic_r.protocols import Capabilities, Completion, Conversation, Message, Prompt, Sampling
 
-Habit = Literal["keeps", "trims", "ignores", "unknown"]
-"""What a server does with a stop string."""
-
-INCLUDE = "include_stop_str_in_output"
-PROBE = "one two three four five six seven eight one two three four five six seven eight one two"
-PROBE_TOKENS = 12
-
-OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "system role")
-"""What some chat servers refuse by name; without it they answer all the same."""
-
-
-class Manners(msgspec.Struct, frozen=True):
-    """What the probe found out: the stop habit, and whether the server may be asked to keep."""
-
-    habit: Habit
-    include: bool
+_LIMIT = re.compile(r"maximum context length (?:is|of) (\d+)|limit of (\d+) tokens", re.IGNORECASE)
+_PROMPT = re.compile(
+    r"\((\d+) in the (?:messages|prompt)|prompt contains (?:at least )?(\d+)"
+    r"|(\d+) (?:input|prompt) tokens|request has (\d+)",
+    re.IGNORECASE,
+)
 
 
 class RemoteLLM:
     """Completes prompts and answers chats at `url` (with or without its final /v1).
 
-    `model` is the server's name of the model, by default the first that it lists. At most
-    `concurrency` requests are open at once, each may take `timeout` seconds and is tried
-    1 + `retries` times (fewer before its first answer): lost connections, 429 and 5xx are tried
-    again after a growing, jittered pause. The key is read from the environment variable
-    `api_key_env`, never from a file. `role` says whose settings the messages name.
+    `url` may be several addresses of the same model, a list or separated by commas, between
+    which requests are balanced. `model` is the server's name of the model, by default the first
+    that it lists. At most `concurrency` requests are open at once per server, each may take
+    `timeout` seconds and is tried 1 + `retries` times (fewer before the first answer of all):
+    lost connections, 429 and 5xx are tried again after a growing, jittered pause. The key is read
+    from the environment variable `api_key_env`, never from a file. `log` is a file in which every
+    answer is kept, so that it is never paid for again; `price` is per million tokens read and
+    written. `role` says whose settings the messages name.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         model: str = "",
         *,
         concurrency: int = 32,
@@ -55,9 +50,12 @@ class RemoteLLM:
         retries: int = 6,
         pause: float = 0.5,
         role: Literal["agent", "judge"] = "agent",
+        log: Path | str | None = None,
+        price: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        self.connection = Connection(
-            url,
+        urls = url.split(",") if isinstance(url, str) else list(url)
+        self.pool = Pool(
+            [each.strip() for each in urls if each.strip()] or [""],
             concurrency=concurrency,
             timeout=timeout,
             api_key_env=api_key_env,
@@ -65,195 +63,171 @@ class RemoteLLM:
             pause=pause,
             role=role,
         )
-        self._role = role
-        self._refused: frozenset[str] = frozenset()
-        self.url = self.connection.url
+        self.url = self.pool.url
+        self.capacity = self.pool.capacity
         self.model = model
+        self.answered = Answered(log, price)
         self.manners: Manners | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self.capabilities: Capabilities | None = None
+        self._role = role
+        self._refused: dict[str, frozenset[str]] = {}
+        self._once: dict[str, asyncio.Task[Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
-        """Continue `prompt`.
+    @property
+    def usage(self) -> Usage:
+        """What was asked of the servers so far, with this log in earlier processes too."""
+        return self.answered.usage
 
-        Raises LLMError where the server is slow or wrong, OutageError where it is down.
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Continue `prompt`; what was answered before is not asked again.
+
+        Raises LLMError where the server is slow or wrong, ContextError where the prompt is too
+        long for it, OutageError where it is down.
         """
-        await self._ready(probe=True)
-        manners = self.manners or Manners("unknown", include=False)
-        choice = await self._completion(prompt, sampling, manners.include)
-        return made_good(choice, sampling.stop, manners.habit)
+        await self._named()
+        key = self.answered.key(self.model, prompt, sampling)
+        found = self.answered.find(key)
+        if found is not None:
+            return found
+        done: Completion = await self._shared(
+            f"answer {key}", lambda: self._answer(key, prompt, sampling)
+        )
+        return done
 
     async def chat(self, system: str, user: str, sampling: Sampling) -> str:
         """Answer `user` under `system`. Raises LLMError as `complete` does."""
-        await self._ready(probe=False)
-        choice = await self._chat(system, user, _settings(sampling))
-        message = choice.get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(content, str):
-            hint = ""
-            if choice.get("finish_reason") == "length":
-                key = "utility.judge_tokens" if self._role == "judge" else "max_tokens"
-                hint = f"; it used up all {sampling.max_tokens} tokens, so raise {key}"
-            raise LLMError(
-                f"{self.url}: got a chat reply without text, expected message.content{hint}"
-            )
-        return content
+        messages = (Message("system", system), Message("user", user))
+        return (await self.complete(Conversation(messages), sampling)).text
 
-    async def _chat(self, system: str, user: str, settings: dict[str, Any]) -> dict[str, Any]:
-        """Ask for a chat reply, without what this server has refused by name before."""
-        while True:
-            body = {key: value for key, value in settings.items() if key not in self._refused}
-            if "max_tokens" in self._refused:
-                body["max_completion_tokens"] = settings["max_tokens"]
-            body |= {"model": self.model, "messages": self._messages(system, user)}
-            try:
-                reply = await self.connection.post("/chat/completions", body)
-                return _choice(reply, self.url)
-            except RefusedError as error:
-                refused = {key for key in OPTIONAL if key in str(error).lower()} - self._refused
-                if not refused:
-                    raise
-                self._refused |= refused
+    async def probe(self) -> Capabilities:
+        """Find out what the server can do, unless it is known already.
 
-    def _messages(self, system: str, user: str) -> list[dict[str, str]]:
-        if "system role" in self._refused:
-            return [{"role": "user", "content": f"{system}\n\n{user}"}]
-        return [{"role": "system", "content": system}, {"role": "user", "content": user}]
-
-    async def probe(self) -> Manners:
-        """Find out what the server does with stop strings, unless it is known already."""
-        await self._ready(probe=True)
-        return self.manners or Manners("unknown", include=False)
+        Raises LLMError where it is down, or completes neither text nor chats.
+        """
+        if self.capabilities is None:
+            await self._named()
+            await self._shared("probe", self._probe)
+        assert self.capabilities is not None
+        return self.capabilities
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; the model can be used again afterwards."""
-        if self._asking is not None and not self._asking.done():
-            self._asking.cancel()
-        self._asking = None
-        await self.connection.aclose()
+        for task in self._once.values():
+            if self._loop is asyncio.get_running_loop():
+                task.cancel()
+        self._once.clear()
+        self.answered.close()
+        await self.pool.aclose()
 
-    async def _ready(self, *, probe: bool) -> None:
-        """Learn the model's name and the server's manners, once for all that wait."""
-        while not self.model or (probe and self.manners is None):
-            if (
-                self._asking is None
-                or self._asking.done()
-                or self._asking.get_loop() is not asyncio.get_running_loop()
-            ):
-                self._asking = asyncio.ensure_future(self._ask(probe))
-            await asyncio.shield(self._asking)
-
-    async def _ask(self, probe: bool) -> None:
-        if not self.model:
-            listed = await self.connection.get("/models")
-            rows = listed.get("data")
-            first = rows[0] if isinstance(rows, list) and rows else None
-            name = first.get("id") if isinstance(first, dict) else None
-            if not isinstance(name, str):
-                raise LLMError(
-                    f"{self.url}/models: got no model name, expected a list with ids; set "
-                    f"{setting(self._role, 'name')} to the model's name on this server"
-                )
-            self.model = name
-        if probe and self.manners is None:
-            self.manners = await self._probe()
-
-    async def _probe(self) -> Manners:
-        """Let the server write freely, then stop it at something that it wrote."""
-        free = _text(await self._completion(PROBE, Sampling(max_tokens=PROBE_TOKENS), False))
-        stop = _middle(free)
-        sampling = Sampling(max_tokens=PROBE_TOKENS, stop=(stop or "</search>",))
-        include = True
+    async def _answer(self, key: str, prompt: Prompt, sampling: Sampling) -> Completion:
+        if self.manners is None and not isinstance(prompt, Conversation):
+            await self._shared("manners", self._text_manners)
+        reply = await self._fitted(prompt, sampling)
+        habit = self.manners.habit if self.manners is not None else "unknown"
         try:
-            text = _text(await self._completion(PROBE, sampling, True))
-        except RefusedError:
-            include = False
-            text = _text(await self._completion(PROBE, sampling, False))
-        return Manners("unknown" if stop is None else _habit(text, free, stop), include)
+            done = completion_of(reply, prompt, sampling, habit)
+        except LLMError as error:
+            raise LLMError(f"{self.url}: {error}{self._hint(reply, sampling)}") from error
+        self.answered.add(key, done)
+        return done
 
-    async def _completion(self, prompt: str, sampling: Sampling, include: bool) -> dict[str, Any]:
-        body = {**_settings(sampling), "model": self.model, "prompt": prompt}
-        if include and sampling.stop:
-            body[INCLUDE] = True
-        return _choice(await self.connection.post("/completions", body), self.url)
+    async def _fitted(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """Ask; where the prompt fits and the new tokens do not, ask for as many as fit."""
+        try:
+            return await self._ask(path_of(prompt), prompt, sampling)
+        except TooLongError as error:
+            limit, used = _first(_LIMIT, str(error)), _first(_PROMPT, str(error))
+            room = limit - used if limit and used else 0
+            if not 0 < room < sampling.max_tokens:
+                raise
+            fewer = msgspec.structs.replace(sampling, max_tokens=room)
+            return await self._ask(path_of(prompt), prompt, fewer)
+
+    async def _ask(self, path: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        return await self._post(path, lambda refused: body_of(prompt, sampling, refused))
+
+    async def _post(
+        self,
+        path: str,
+        body: Callable[[frozenset[str]], dict[str, Any]],
+        retries: int | None = None,
+    ) -> dict[str, Any]:
+        """Post what `body` makes, without what this server has refused by name before."""
+        while True:
+            before = self._refused.get(path, frozenset())
+            try:
+                whole = {**body(before), "model": self.model}
+                return await self.pool.post(path, whole, retries=retries)
+            except TooLongError:
+                raise
+            except RefusedError as error:
+                named = refused_by_name(str(error)) - before
+                if not named:
+                    raise
+                self._refused[path] = before | named
+
+    async def _raw(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Post a probe; a server that fails at it is not asked again and again."""
+
+        def made(refused: frozenset[str]) -> dict[str, Any]:
+            kept = {key: value for key, value in body.items() if key not in refused}
+            if "max_tokens" in refused:
+                kept["max_completion_tokens"] = body["max_tokens"]
+            return kept
+
+        return await self._post(path, made, retries=1)
+
+    async def _text_manners(self) -> None:
+        self.manners = await text_manners(self._raw)
+
+    async def _probe(self) -> None:
+        refusal: LLMError | None = None
+        if self.manners is None:
+            try:
+                self.manners = await text_manners(self._raw)
+            except RefusedError as error:
+                refusal = error
+        found = await capabilities_of(self._raw, self.manners or Manners("unknown", text=False))
+        if refusal is not None and not found.chat:
+            raise refusal
+        self.capabilities = found
+
+    async def _named(self) -> None:
+        if not self.model:
+            await self._shared("name", self._name)
+
+    async def _name(self) -> None:
+        listed = await self.pool.get("/models")
+        rows = listed.get("data")
+        first = rows[0] if isinstance(rows, list) and rows else None
+        name = first.get("id") if isinstance(first, dict) else None
+        if not isinstance(name, str):
+            raise LLMError(
+                f"{self.url}/models: got no model name, expected a list with ids; set "
+                f"{setting(self._role, 'name')} to the model's name on this server"
+            )
+        self.model = name
+
+    async def _shared(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do something once for all that wait for it; it goes on when one of them is cancelled."""
+        if self._loop is not asyncio.get_running_loop():
+            self._loop, self._once = asyncio.get_running_loop(), {}
+        task = self._once.get(name)
+        if task is None:
+            task = self._once[name] = asyncio.ensure_future(work())
+            task.add_done_callback(lambda _: self._once.pop(name, None))
+        return await asyncio.shield(task)
+
+    def _hint(self, reply: dict[str, Any], sampling: Sampling) -> str:
+        """Say what to do where a model thought until its tokens were used up."""
+        choices = reply.get("choices") or [{}]
+        if not isinstance(choices[0], dict) or choices[0].get("finish_reason") != "length":
+            return ""
+        key = "utility.judge_tokens" if self._role == "judge" else "agent.max_tokens"
+        return f"; it used up all {sampling.max_tokens} tokens, so raise {key}"
 
 
-def made_good(choice: dict[str, Any], stop: tuple[str, ...], habit: Habit) -> Completion:
-    """Make a completion of a server's choice: cut at the first stop string, or put it back.
-
-    A trimmed stop string is put back when the server says that it stopped: the one that it
-    names, else the one whose tag is still open in the text (`</search>` closes `<search>`).
-    """
-    text = _text(choice)
-    ends = [(text.find(string), string) for string in stop if string in text]
-    if ends:
-        at, string = min(ends)
-        return Completion(text[: at + len(string)], "stop")
-    reason = choice.get("finish_reason")
-    if reason == "length":
-        return Completion(text, "length")
-    named = choice.get("stop_reason", choice.get("matched_stop"))
-    if isinstance(named, str) and named in stop:
-        return Completion(text + named, "stop")
-    if reason == "stop" and habit in ("trims", "unknown"):
-        string = _open(text, stop)
-        if string:
-            return Completion(text + string, "stop")
-    return Completion(text, "eos")
-
-
-def _open(text: str, stop: tuple[str, ...]) -> str:
-    """Return the stop string whose opening tag is the last that is open, or ""."""
-    found = (-1, "")
-    for string in stop:
-        if string.startswith("</"):
-            at = text.rfind(f"<{string[2:]}")
-            found = max(found, (at, string))
-    return found[1] if found[0] >= 0 else ""
-
-
-def _middle(text: str) -> str | None:
-    """Return a short piece of `text` that first occurs well inside it, or None."""
-    for at in range(max(1, len(text) // 4), len(text) - 4):
-        piece = text[at : at + 3]
-        plain = piece.isascii() and piece.isprintable() and piece.strip() == piece
-        if plain and text.find(piece) == at and text[:at].strip():
-            return piece
-    return None
-
-
-def _habit(text: str, free: str, stop: str) -> Habit:
-    """Compare what came with a stop string to what came without; outer spaces do not count."""
-    at = free.find(stop)
-    if text.strip() == free[: at + len(stop)].strip():
-        return "keeps"
-    if stop in text:
-        return "ignores"
-    return "trims" if text.strip() == free[:at].strip() else "unknown"
-
-
-def _settings(sampling: Sampling) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-    }
-    if sampling.stop:
-        settings["stop"] = list(sampling.stop)
-    if sampling.seed is not None:
-        settings["seed"] = sampling.seed
-    return settings
-
-
-def _choice(reply: dict[str, Any], url: str) -> dict[str, Any]:
-    choices = reply.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise LLMError(f"{url}: got a reply without choices, expected an OpenAI-compatible server")
-    choice: dict[str, Any] = choices[0]
-    return choice
-
-
-def _text(choice: dict[str, Any]) -> str:
-    text = choice.get("text")
-    if not isinstance(text, str):
-        raise LLMError("got a completion without text, expected an OpenAI-compatible server")
-    return text
+def _first(pattern: re.Pattern[str], text: str) -> int:
+    match = pattern.search(text)
+    return int(next(group for group in match.groups() if group)) if match else 0

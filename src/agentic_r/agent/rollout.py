@@ -9,45 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
-from typing import cast, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import msgspec
 
-from agentic_r.agent.gather import Gather
+from agentic_r.agent.engine import OnRows, side_by_side
+from agentic_r.agent.needs import capabilities, needed, require
 from agentic_r.agent.query import check, ruler_of, sent
-from agentic_r.errors import ConfigError, LLMError, OutageError
-from agentic_r.protocols import LLM, Completion, Dialect, Retriever, Ruler, Sampling
-from agentic_r.types import Hit, Search, Status, Stop, Trajectory, Turn
+from agentic_r.agent.searches import SearchQueue
+from agentic_r.errors import ConfigError, ContextError, LLMError, OutageError
+from agentic_r.protocols import LLM, Capabilities, Completion, Dialect, Retriever, Ruler, Sampling
+from agentic_r.types import Search, Status, Stop, Trajectory, Turn
 from agentic_r.waiting import wait
+
+OnTurn = Callable[[Trajectory, Completion], None]
+"""Hears of each turn: the trajectory that it now ends, and what the model wrote."""
 
 ENDS: dict[str, Stop] = {"answer": "answered", "spent": "budget"}
 """What ends a trajectory in any case; see also `stopped`."""
-
-
-class SearchQueue:
-    """Turns single searches into batched calls of a retriever; equal strings are sent once.
-
-    An error of the retriever is raised in every search of its batch: it is not the agent's fault
-    and must not become a wrong answer.
-    """
-
-    def __init__(self, retriever: Retriever, k: int) -> None:
-        if k < 1:
-            raise ConfigError(f"k: got {k}, expected at least 1 passage per search")
-        self._retriever = retriever
-        self._k = k
-        self._gather: Gather[str, tuple[Hit, ...]] = Gather(self._search, patience=2)
-
-    async def search(self, query: str) -> tuple[Hit, ...]:
-        """Return the `k` best hits for one string, best first."""
-        return await self._gather.submit(query)
-
-    def _search(self, queries: list[str]) -> list[tuple[Hit, ...]]:
-        unique = list(dict.fromkeys(queries))
-        found = self._retriever.search(unique, self._k)
-        hits = {query: tuple(row) for query, row in zip(unique, found, strict=True)}
-        return [hits[query] for query in queries]
 
 
 def stopped(trajectory: Trajectory, turns: int) -> Stop | None:
@@ -82,6 +62,9 @@ async def rollout(
     turns: int,
     sampling: Sampling,
     keep_tokens: bool = False,
+    window: int = 0,
+    on_turn: OnTurn | None = None,
+    on_rows: OnRows | None = None,
 ) -> list[Trajectory]:
     """Carry every start to its end and return the trajectories in the order of the starts.
 
@@ -89,42 +72,61 @@ async def rollout(
     the dialect's own budget. A search in the last call is made and shown, then the trajectory
     ends with "budget" (contracts B8), unless the dialect reads it otherwise (B9). `k` passages
     are shown per search, `form` says what the retriever is sent. A start that has ended is
-    returned as it is; missing evidence is rendered. An LLMError ends its trajectory with stop
-    "error" and the message; an OutageError (the server is down, which is no answer to any
-    question) and an error of the retriever are raised. `keep_tokens` keeps token ids and
-    log-probabilities as sampled.
+    returned as it is; missing evidence is rendered. A prompt longer than the model reads ends
+    its trajectory with stop "context", another LLMError with "error", the message in both; an
+    OutageError (the server is down, which is no answer to any question) and an error of the
+    retriever are raised. `keep_tokens` keeps token ids and log-probabilities as sampled.
+
+    `window` trajectories are under way at once, 0 means all. `on_turn` hears of every turn,
+    `on_rows` is given trajectories as they end (see `engine.side_by_side`). Raises ConfigError
+    before any work where the model cannot do what the dialect needs.
     """
     turns = turns or dialect.turns
     if turns < 1:
         raise ConfigError(f"agent.turns: got {turns}, expected at least 1 model call")
     check(form)
-    queue = SearchQueue(retriever, k)
+    sampling = msgspec.structs.replace(
+        sampling,
+        stop=dialect.stop,
+        tokens=sampling.tokens or keep_tokens or "logprobs" in getattr(dialect, "needs", ()),
+    )
+    open_ = next((start for start in starts if start.stop is None), None)
+    can = await _checked(llm, dialect, open_, keep_tokens)
+    queue = SearchQueue(retriever, k, threaded=can.independent)
     ask = Asking(queue, dialect, form, ruler_of(retriever))
-    tokens = keep_tokens or "logprobs" in getattr(dialect, "needs", ())
-    sampling = msgspec.structs.replace(sampling, stop=dialect.stop, tokens=tokens)
 
     async def carry(start: Trajectory) -> Trajectory:
         trajectory = await opened(shown(start, dialect), dialect, ask)
         while (stop := stopped(trajectory, turns)) is None:
             try:
-                prompt = cast(str, dialect.prompt(trajectory))
-                completion = await llm.complete(prompt, seeded(sampling, trajectory))
+                completion = await llm.complete(
+                    dialect.prompt(trajectory), seeded(sampling, trajectory)
+                )
             except OutageError:
                 raise
             except LLMError as error:
-                return msgspec.structs.replace(trajectory, stop="error", error=str(error))
+                how: Stop = "context" if isinstance(error, ContextError) else "error"
+                return msgspec.structs.replace(trajectory, stop=how, error=str(error))
             turn = read(completion, trajectory, dialect, keep_tokens)
             if turn.searches:
                 turn = await ask.searched(turn, trajectory)
             trajectory = msgspec.structs.replace(trajectory, turns=(*trajectory.turns, turn))
+            if on_turn is not None:
+                on_turn(trajectory, completion)
         return msgspec.structs.replace(trajectory, stop=stop)
 
-    tasks = [asyncio.ensure_future(carry(start)) for start in starts]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
+    return await side_by_side(carry, starts, window=window, on_rows=on_rows)
+
+
+async def _checked(
+    llm: LLM, dialect: Dialect, start: Trajectory | None, keep_tokens: bool
+) -> Capabilities:
+    """Refuse a model that cannot take what the dialect writes, or tell what is to be kept."""
+    if start is None:
+        return capabilities(llm)
+    prompt = dialect.prompt(Trajectory(start.id, start.question))
+    names = needed(prompt, getattr(dialect, "needs", ()), keep_tokens=keep_tokens)
+    return await require(llm, names, f"the dialect {type(dialect).__name__}")
 
 
 def run_rollout(
@@ -132,28 +134,13 @@ def run_rollout(
     retriever: Retriever,
     starts: Sequence[Trajectory],
     dialect: Dialect,
-    *,
-    k: int,
-    form: str,
-    turns: int,
-    sampling: Sampling,
-    keep_tokens: bool = False,
+    **settings: Any,
 ) -> list[Trajectory]:
     """Call `rollout` from code that is not asynchronous, and close the model's connections."""
 
     async def whole() -> list[Trajectory]:
         try:
-            return await rollout(
-                llm,
-                retriever,
-                starts,
-                dialect,
-                k=k,
-                form=form,
-                turns=turns,
-                sampling=sampling,
-                keep_tokens=keep_tokens,
-            )
+            return await rollout(llm, retriever, starts, dialect, **settings)
         finally:
             close = getattr(llm, "aclose", None)
             if close is not None:
@@ -190,7 +177,9 @@ def read(
     turn = dialect.read(completion, trajectory)
     if turn.status not in get_args(Status):
         raise ValueError(f"{type(dialect).__name__}.read gave status {turn.status!r}")
-    count = None if completion.tokens is None else len(completion.tokens)
+    count = completion.new_tokens
+    if count is None and completion.tokens is not None:
+        count = len(completion.tokens)
     turn = msgspec.structs.replace(turn, new_tokens=count)
     if keep_tokens:
         return msgspec.structs.replace(turn, tokens=completion.tokens, logprobs=completion.logprobs)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from agentic_r.data.questions import hops
 from agentic_r.errors import DataError, LLMError
 from agentic_r.metrics import answer_in
-from agentic_r.protocols import Completion, Sampling
+from agentic_r.protocols import Completion, Prompt, Sampling
+from agentic_r.testing.fakes import plain
 from agentic_r.types import Question
 
 _SHOWN = re.compile(r"<information>(.*?)</information>", re.DOTALL)
@@ -42,9 +43,9 @@ class OracleReader:
                 )
             self._questions.setdefault(_plain(question.text), question)
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Write the next turn: a search, or the answer."""
-        question, transcript = self._find(prompt)
+        question, transcript = self._find(plain(prompt))
         steps = hops(question)
         shown = _SHOWN.findall(transcript)
         if len(shown) > len(steps):

@@ -1,4 +1,4 @@
-"""In every dialect, going on from any recorded prefix gives the same end, and hits can be replaced."""
+"""In every dialect: going on from any prefix gives the same end, and hits can be replaced."""
 
 from __future__ import annotations
 
