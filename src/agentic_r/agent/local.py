@@ -20,7 +20,7 @@ from agentic_r.agent.decode import Decoder, Row
 from agentic_r.agent.gather import Gather
 from agentic_r.agent.slab import PrefixStore
 from agentic_r.errors import ConfigError, LLMError
-from agentic_r.protocols import Completion, Sampling
+from agentic_r.protocols import Completion, Prompt, Sampling
 
 PATIENCE = 8
 """Quiet rounds of the event loop before a batch begins; searches, which feed it, need fewer."""
@@ -60,13 +60,13 @@ class LocalLLM:
         self._decoder = Decoder(self.model, self._store, group_tokens)
         self._ends = _end_tokens(self.model, self.tokenizer)
         self._closing: dict[str, frozenset[int]] = {}
-        self._gather: Gather[tuple[str, Sampling], Completion] = Gather(
+        self._gather: Gather[tuple[Prompt, Sampling], Completion] = Gather(
             self._work, limit=batch, patience=PATIENCE
         )
         self._seed = seed
         self._unseeded = 0
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Continue one prompt. Raises LLMError where it is too long for the model."""
         return await self._gather.submit((prompt, sampling))
 
@@ -74,7 +74,9 @@ class LocalLLM:
         """Continue many prompts at once, in batches in their order."""
         done: list[Completion] = []
         for start in range(0, len(prompts), self.batch):
-            chunk = [(prompt, sampling) for prompt in prompts[start : start + self.batch]]
+            chunk: list[tuple[Prompt, Sampling]] = [
+                (prompt, sampling) for prompt in prompts[start : start + self.batch]
+            ]
             for result in self._work(chunk):
                 if isinstance(result, Exception):
                     raise result
@@ -89,18 +91,25 @@ class LocalLLM:
         """
         self._store.clear()
 
-    def _work(self, requests: list[tuple[str, Sampling]]) -> list[Completion | Exception]:
+    def _work(self, requests: list[tuple[Prompt, Sampling]]) -> list[Completion | Exception]:
         rows: list[Row | Exception] = []
-        encoded = self.tokenizer([prompt for prompt, _ in requests])["input_ids"]
-        for ids, (_, sampling) in zip(encoded, requests, strict=True):
+        for prompt, sampling in requests:
             try:
-                rows.append(self._row(ids, sampling))
+                rows.append(self._row(self._ids(prompt), sampling))
             except LLMError as error:
                 rows.append(error)
         ready = [row for row in rows if isinstance(row, Row)]
         if ready:
             self._decoder.run(ready)
         return [self._completion(row) if isinstance(row, Row) else row for row in rows]
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            ids: list[int] = self.tokenizer(prompt)["input_ids"]
+            return ids
+        if isinstance(prompt, tuple):
+            return list(prompt)
+        raise LLMError(f"{self.name}: got a conversation, expected text or token ids")
 
     def _row(self, ids: list[int], sampling: Sampling) -> Row:
         room = self.limit - len(ids)
