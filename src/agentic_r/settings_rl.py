@@ -121,7 +121,7 @@ class RLConfig(msgspec.Struct, frozen=True):
         bool, Meta(description="Compute activations again instead of keeping them.")
     ] = False
     lora_rank: Annotated[int, Meta(ge=0, description="Rank of LoRA; 0 trains all weights.")] = 0
-    lora_alpha: Annotated[float, Meta(gt=0, description="Scale of LoRA.")] = 32.0
+    lora_alpha: Annotated[int, Meta(ge=1, description="Scale of LoRA.")] = 32
     validate_every: Annotated[int, Meta(ge=1, description="Steps between validations.")] = 10
     validate_questions: Annotated[
         int, Meta(ge=1, description="Dev questions answered greedily at each validation.")
