@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts",),
     ("steps",),
+    ("practice",),
     ("loop",),
     ("summary", "api"),
     ("cli", "__init__"),

@@ -2,11 +2,12 @@
 
 data                      corpus and questions of the run
 base/index                the untouched encoder's index
+iteration-N/agent         the agent trained by reward, if wanted
 iteration-N/rollouts      the agent answers the training questions
 iteration-N/labels        relevance and correctness of candidates, training examples
 iteration-N/retriever     the encoder trained on them
 iteration-N/index         the corpus encoded anew
-iteration-N/agent         the agent trained on its own correct trajectories, if wanted
+iteration-N/agent         or, here, the agent trained on its own correct trajectories
 evaluation/ROW            every system on the test questions
 """
 
@@ -20,6 +21,7 @@ from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
+from agentic_r.practice import reinforced
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
@@ -117,8 +119,8 @@ def run_loop(
 def stage_names(config: Config) -> list[str]:
     """List the stages of a loop in the order in which they are done, without doing any."""
     parts = ["rollouts", "labels", "retriever", "index"]
-    if config.agent.train.epochs:
-        parts.append("agent")
+    if config.agent.train.wanted:
+        parts.insert(0 if config.agent.train.method != "supervised" else 4, "agent")
     rounds = range(1, config.loop.iterations + 1)
     iterations = [f"iteration-{number}/{part}" for number in rounds for part in parts]
     return ["data", "base/index", *iterations, "evaluation"]
@@ -150,9 +152,13 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     untouched = index(loop, "base/index", base)
     yield "base/index"
     current, encoder = untouched, base
+    supervised = config.agent.train.method == "supervised"
     for number in range(1, config.loop.iterations + 1):
         name = f"iteration-{number}"
         say(f"Iteration {number} of {config.loop.iterations}")
+        if not supervised:
+            loop = outcome.loop = reinforced(loop, f"{name}/agent", current)
+            yield f"{name}/agent"
         trajectories = rollouts(loop, f"{name}/rollouts", data.train, current)
         yield f"{name}/rollouts"
         found = labels(loop, f"{name}/labels", trajectories, current)
@@ -168,7 +174,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
             Iteration(number, trajectories, found, curve, current, len(examples))
         )
         yield f"{name}/index"
-        if config.agent.train.epochs:
+        if supervised and config.agent.train.wanted:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)
             yield f"{name}/agent"
     say(f"Held-out questions: {len(data.test)}")

@@ -54,6 +54,9 @@ class RLConfig(msgspec.Struct, frozen=True):
     """Reinforcement learning of the agent (method ppo, grpo, rloo or reinforce++)."""
 
     steps: Annotated[int, Meta(ge=1, description="Steps; each rolls out and updates.")] = 100
+    start: Annotated[
+        Literal["base", "previous"], Meta(description="Weights that each iteration starts from.")
+    ] = "previous"
     files: Annotated[
         tuple[str, ...],
         Meta(description="Question files to train on (.jsonl, .parquet); none: the run's own."),

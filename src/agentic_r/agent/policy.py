@@ -127,7 +127,7 @@ def _adapted(model: Any, config: RLConfig) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise MissingExtraError("peft", "lora") from error
+        raise MissingExtraError("peft", "rl") from error
     lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear")
     return get_peft_model(model, lora).eval()
 
