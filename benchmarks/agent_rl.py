@@ -30,7 +30,6 @@ from agentic_r.settings_rl import RLConfig
 from agentic_r.world import Sizes, generate
 
 SAMPLES = {"ppo": 1, "grpo": 4, "rloo": 4, "reinforce++": 1}
-TRAJECTORIES = 64
 
 
 class OutOfTime(Exception):
@@ -46,7 +45,7 @@ def learning(options: argparse.Namespace, folder: Path) -> Learning:
     samples = SAMPLES[options.method]
     config = RLConfig(
         steps=options.steps,
-        questions=TRAJECTORIES // samples,
+        questions=options.trajectories // samples,
         samples=samples,
         learning_rate=options.rate,
         critic_learning_rate=1e-3,
@@ -80,6 +79,7 @@ def main() -> None:
     parser.add_argument("--start", required=True)
     parser.add_argument("--method", choices=tuple(SAMPLES), default="ppo")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trajectories", type=int, default=64, help="per step")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--dev", type=int, default=120)

@@ -21,7 +21,7 @@ from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
-from agentic_r.practice import reinforced
+from agentic_r.practice import refuse_unfit, reinforced
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
@@ -90,6 +90,7 @@ def open_loop(run: Run, config: Config) -> Loop:
     data = open_data(config)
     llm, key = open_agent(config, data)
     loop = Loop(run, config, data, llm, key)
+    refuse_unfit(config)
     loop.agent(Nothing())  # a prompt that cannot be used is refused before any work is done
     return loop
 

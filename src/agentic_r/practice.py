@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agentic_r.agent.agent import TINY, tiny_checkpoint
-from agentic_r.config import AgentConfig
+from agentic_r.config import AgentConfig, Config
 from agentic_r.data.questions import Questions
 from agentic_r.data.rl_rows import load_rl_questions
 from agentic_r.errors import ConfigError
@@ -21,24 +21,40 @@ if TYPE_CHECKING:
     from agentic_r.agent.learning import Learning
 
 
-def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
-    """Train the agent by reward with a retriever; returns the loop with the new agent.
-
-    Resumed at the last checkpoint. The stage leaves model/ and curve.jsonl, one row a step.
-    Raises ConfigError for an agent that cannot be trained here.
-    """
-    from agentic_r.agent.agent import open_llm
-    from agentic_r.agent.local import LocalLLM
-
-    config, train = loop.config, loop.config.agent.train
-    if not isinstance(loop.llm, LocalLLM):
+def refuse_unfit(config: Config) -> None:
+    """Raise ConfigError, before any work, where the agent cannot be trained by reward as set."""
+    train = config.agent.train
+    if train.method == "supervised":
+        return
+    if config.agent.model.startswith(("http://", "https://")) or (
+        config.agent.model == "oracle-reader"
+    ):
         raise ConfigError(
             f"agent.train.method is {train.method}, but {config.agent.model} cannot be trained "
             "from here; set it to supervised, or set agent.model to a folder or hub name"
         )
+    if train.method in ("grpo", "rloo") and train.rl.samples < 2:
+        raise ConfigError(
+            f"agent.train.rl.samples: got {train.rl.samples}, expected at least 2 with "
+            f"{train.method}, which compares the trajectories of a question"
+        )
+
+
+def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
+    """Train the agent by reward with a retriever; returns the loop with the new agent.
+
+    Resumed at the last checkpoint. The stage leaves model/ and curve.jsonl, one row a step.
+    """
+    from agentic_r.agent.agent import open_llm
+
+    config, train = loop.config, loop.config.agent.train
     questions = practice_questions(loop)
     previous = train.rl.start == "previous"
-    start = msgspec.structs.replace(config.agent, model=loop.llm.name) if previous else config.agent
+    start = (
+        msgspec.structs.replace(config.agent, model=getattr(loop.llm, "name", config.agent.model))
+        if previous
+        else config.agent
+    )
     stage = loop.run.stage(
         name,
         {
