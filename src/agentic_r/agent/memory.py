@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agentic_r.agent.agent import TINY, tiny_checkpoint
+from agentic_r.agent.dialects import dialect as find_dialect
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError
 
@@ -169,7 +170,8 @@ def plan(config: Config, gpus: int = 1) -> str:
 def longest(config: Config) -> int:
     """Return how many tokens a trajectory may have: a prompt, the turns and their evidence.
 
-    Evidence counts 160 tokens a passage, the prompt 256.
+    Evidence counts 160 tokens a passage, the prompt 256; turns as set, else the dialect's own.
     """
     turn = config.agent.max_tokens + 160 * config.retriever.k
-    return 256 + config.agent.turns * turn
+    turns = config.agent.turns or find_dialect(config.agent.dialect).turns
+    return 256 + turns * turn
