@@ -88,7 +88,11 @@ def _without_seconds(value: Any) -> Any:
     """Leave out how long things took, and the digests of files that say so."""
     if isinstance(value, dict):
         dropped = ("seconds", "stages", "row.json", "curve.jsonl")
-        return {key: _without_seconds(held) for key, held in value.items() if key not in dropped}
+        return {
+            key: _without_seconds(held)
+            for key, held in value.items()
+            if key not in dropped and not key.endswith("_seconds")
+        }
     return [_without_seconds(held) for held in value] if isinstance(value, list) else value
 
 

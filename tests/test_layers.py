@@ -19,7 +19,17 @@ import agentic_r
 SOURCE = Path(agentic_r.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-WORDS = ("types", "protocols", "errors", "io", "metrics", "config", "settings", "waiting")
+WORDS = (
+    "types",
+    "protocols",
+    "errors",
+    "io",
+    "metrics",
+    "config",
+    "settings",
+    "settings_rl",
+    "waiting",
+)
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("data",),
@@ -30,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts",),
     ("steps",),
-    ("learning",),
+    ("learning", "practice"),
     ("loop", "grid"),
     ("summary", "api"),
     ("cli", "__init__"),

@@ -137,6 +137,12 @@ def build_parser() -> argparse.ArgumentParser:
             added.add_argument(
                 "learner", choices=("retriever", "reranker", "agent"), help="which to train"
             )
+            added.add_argument(
+                "--plan", action="store_true", help="say what memory the agent needs, and stop"
+            )
+            added.add_argument(
+                "--gpus", type=int, default=1, metavar="N", help="GPUs that --plan counts with"
+            )
     evaluate = verb("evaluate", _evaluate, "Measure every system and print the table.")
     evaluate.add_argument(
         "--split", choices=("dev", "test"), default="test", help="the loop's questions to measure"
@@ -285,7 +291,12 @@ def _label(options: argparse.Namespace, config: Config) -> None:
 
 
 def _train(options: argparse.Namespace, config: Config) -> None:
-    if options.learner == "agent" and not config.agent.train.epochs:
+    if options.plan:
+        from agentic_r.agent.memory import plan
+
+        print(plan(config, options.gpus))
+        return
+    if options.learner == "agent" and not config.agent.train.wanted:
         raise ConfigError("agent.train.epochs is 0, expected at least 1 to train the agent")
     if options.learner == "reranker" and not config.retriever.rerank.epochs:
         raise ConfigError(

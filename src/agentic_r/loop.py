@@ -2,12 +2,13 @@
 
 data                      corpus and questions of the run
 base/index                the untouched encoder's index
+iteration-N/agent         the agent trained by reward, if wanted
 iteration-N/rollouts      the agent answers the training questions
 iteration-N/labels        relevance and correctness of candidates, training examples
 iteration-N/retriever     the encoder trained on them
 iteration-N/index         the corpus encoded anew
 iteration-N/reranker      a re-ranker that learned the same examples, if wanted
-iteration-N/agent         the agent trained on its own correct trajectories, if wanted
+iteration-N/agent         or, here, the agent trained on its own correct trajectories
 evaluation/ROW            every system on the test questions
 """
 
@@ -22,6 +23,7 @@ from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.learning import CurvePoint, check_training, reranker_trained, trained
 from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
+from agentic_r.practice import refuse_unfit, reinforced
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
@@ -89,6 +91,7 @@ def open_loop(run: Run, config: Config) -> Loop:
     data = open_data(config)
     llm, key = open_agent(config, data, run.folder / ANSWERS / "agent.jsonl")
     loop = Loop(run, config, data, llm, key)
+    refuse_unfit(config)
     loop.agent(Nothing())  # a prompt that cannot be used is refused before any work is done
     return loop
 
@@ -120,8 +123,9 @@ def stage_names(config: Config) -> list[str]:
     parts = ["rollouts", "labels", "retriever", "index"]
     if config.retriever.rerank.epochs:
         parts.append("reranker")
-    if config.agent.train.epochs:
-        parts.append("agent")
+    if config.agent.train.wanted:
+        last = len(parts) if config.agent.train.method == "supervised" else 0
+        parts.insert(last, "agent")
     rounds = range(1, config.loop.iterations + 1)
     iterations = [f"iteration-{number}/{part}" for number in rounds for part in parts]
     return ["data", "base/index", *iterations, "evaluation"]
@@ -154,9 +158,13 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     untouched = index(loop, "base/index", base)
     yield "base/index"
     current, encoder = untouched, base
+    supervised = config.agent.train.method == "supervised"
     for number in range(1, config.loop.iterations + 1):
         name = f"iteration-{number}"
         say(f"Iteration {number} of {config.loop.iterations}")
+        if not supervised:
+            loop = outcome.loop = reinforced(loop, f"{name}/agent", current)
+            yield f"{name}/agent"
         trajectories = rollouts(loop, f"{name}/rollouts", data.train, current)
         yield f"{name}/rollouts"
         found = labels(loop, f"{name}/labels", trajectories, current)
@@ -175,7 +183,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         if config.retriever.rerank.epochs:
             reranker_trained(loop, f"{name}/reranker", examples)
             yield f"{name}/reranker"
-        if config.agent.train.epochs:
+        if supervised and config.agent.train.wanted:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)
             yield f"{name}/agent"
     say(f"Held-out questions: {len(data.test)}")

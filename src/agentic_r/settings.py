@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from agentic_r.settings_rl import RLConfig
+
 Positive = Annotated[int, Meta(ge=1)]
 
 Entries = tuple[dict[str, Any], ...]
@@ -235,13 +237,23 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
 
 
 class AgentTrainConfig(msgspec.Struct, frozen=True):
-    """How the agent is trained on its own correct trajectories."""
+    """How the agent is trained: on its own correct trajectories, or by reinforcement."""
 
+    method: Annotated[
+        Literal["supervised", "ppo", "grpo", "rloo", "reinforce++"],
+        Meta(description="Imitate correct trajectories, or learn from rewards ([agent.train.rl])."),
+    ] = "supervised"
     epochs: Annotated[
         int, Meta(ge=0, description="Passes over the correct trajectories; 0 leaves the agent.")
     ] = 0
     learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 1e-4
     batch: Annotated[int, Meta(ge=1, description="Trajectories per step.")] = 16
+    rl: RLConfig = RLConfig()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the loop trains the agent at all."""
+        return self.method != "supervised" or self.epochs > 0
 
 
 class AgentConfig(msgspec.Struct, frozen=True):

@@ -1,0 +1,117 @@
+"""The loop's agent stage by reinforcement: questions, the live agent, the stage's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agentic_r.agent.agent import TINY, tiny_checkpoint
+from agentic_r.config import AgentConfig, Config
+from agentic_r.data.questions import Questions
+from agentic_r.data.rl_rows import load_rl_questions
+from agentic_r.errors import ConfigError
+from agentic_r.io import fingerprint, write_jsonl
+from agentic_r.parts import agent_key
+from agentic_r.stage import Stage
+from agentic_r.steps import Loop, Retrieval
+
+if TYPE_CHECKING:
+    from agentic_r.agent.learning import Learning
+
+
+def refuse_unfit(config: Config) -> None:
+    """Raise ConfigError, before any work, where the agent cannot be trained by reward as set."""
+    train = config.agent.train
+    if train.method == "supervised":
+        return
+    if config.agent.model.startswith(("http://", "https://")) or (
+        config.agent.model == "oracle-reader"
+    ):
+        raise ConfigError(
+            f"agent.train.method is {train.method}, but {config.agent.model} cannot be trained "
+            "from here; set it to supervised, or set agent.model to a folder or hub name"
+        )
+    if train.method in ("grpo", "rloo") and train.rl.samples < 2:
+        raise ConfigError(
+            f"agent.train.rl.samples: got {train.rl.samples}, expected at least 2 with "
+            f"{train.method}, which compares the trajectories of a question"
+        )
+
+
+def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
+    """Train the agent by reward with a retriever; returns the loop with the new agent.
+
+    Resumed at the last checkpoint. The stage leaves model/ and curve.jsonl, one row a step.
+    """
+    from agentic_r.agent.agent import open_llm
+
+    config, train = loop.config, loop.config.agent.train
+    questions = practice_questions(loop)
+    previous = train.rl.start == "previous"
+    start = (
+        msgspec.structs.replace(config.agent, model=getattr(loop.llm, "name", config.agent.model))
+        if previous
+        else config.agent
+    )
+    stage = loop.run.stage(
+        name,
+        {
+            "train": msgspec.to_builtins(train),
+            "agent": loop.agent_settings(),
+            "k": config.retriever.k,
+            "input": config.retriever.input,
+            "seed": config.seed,
+        },
+        {
+            "questions": fingerprint(list(questions)),
+            "dev": loop.data.digests["dev"],
+            "agent": loop.llm_key if previous else agent_key(config),
+            "retriever": retrieval.key,
+        },
+    )
+    if not stage.done:
+        learning = _learning(loop, retrieval, questions, start, stage)
+        learned = learning.run()
+        write_jsonl(stage.folder / "curve.jsonl", learned.curve)
+        learning.saved.discard()
+        stage.finish(
+            {"questions": len(questions), "steps": int(learned.curve[-1]["step"])},
+            best_dev_em=learned.best,
+            best_step=learned.best_step,
+            roll_backs=learned.roll_backs,
+            ended=learned.ended,
+        )
+    model = stage.folder / "model"
+    opened = msgspec.structs.replace(config.agent, model=str(model))
+    return loop.with_llm(open_llm(opened), stage.digest("model/model.safetensors"))
+
+
+def _learning(
+    loop: Loop, retrieval: Retrieval, questions: Questions, start: AgentConfig, stage: Stage
+) -> Learning:
+    """Open the weights to train, with their critic and reference, and what they practise on."""
+    from agentic_r.agent.learning import Learning, Practice
+    from agentic_r.agent.local import LocalLLM
+    from agentic_r.agent.policy import Policy
+    from agentic_r.agent.reinforce import Reinforcer
+
+    train, agent = loop.config.agent.train, loop.agent(retrieval.retriever)
+    assert train.method != "supervised"
+    practice = Practice(
+        retrieval.retriever, agent.dialect, agent.k, agent.form, start.turns, start.max_tokens
+    )
+    tiny = str(tiny_checkpoint()) if start.model == TINY else start.model
+    llm = LocalLLM(tiny, batch=start.batch)
+    policy = Policy(llm, train.rl, reference=train.rl.kl != "none", critic=train.method == "ppo")
+    reinforcer = Reinforcer(policy, train.method, train.rl.steps, loop.config.seed)
+    return Learning(
+        reinforcer, practice, questions, loop.data.dev, stage.folder, lambda _: stage.tick()
+    )
+
+
+def practice_questions(loop: Loop) -> Questions:
+    """Return the questions to practise on: those of `agent.train.rl.files`, else the run's."""
+    files = loop.config.agent.train.rl.files
+    return load_rl_questions([Path(file) for file in files]) if files else loop.data.train
