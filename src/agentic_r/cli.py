@@ -7,10 +7,14 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
+import msgspec
+
 from agentic_r.config import Config, load_config, to_toml
-from agentic_r.errors import AgenticRError, ConfigError, LLMError
+from agentic_r.errors import AgenticRError, ConfigError, LLMError, MissingExtraError
+from agentic_r.waiting import wait
 
 if TYPE_CHECKING:
     from agentic_r.evaluation.benchmark import Row
@@ -120,6 +124,10 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--split", choices=("dev", "test"), default="test", help="questions to measure on"
     )
+    serve = verb("serve", _serve, "Answer searches over HTTP and MCP, with a web page.")
+    serve.add_argument("--mcp", action="store_true", help="tools over standard input and output")
+    serve.add_argument("--host", default=None, help="address to listen at (serve.host)")
+    serve.add_argument("--port", type=int, default=None, help="port, 0 for a free one (serve.port)")
     for name, run_verb, about in (
         ("status", _status, "Show what a run has done and what it owes."),
         ("report", _report, "Print the table and the gain of finished runs."),
@@ -245,6 +253,31 @@ def _evaluate(options: argparse.Namespace, config: Config) -> None:
             last = f"iteration-{config.loop.iterations}/index"
             rows = measure_dev(run_loop(run, config, _say, last))
     _show(rows)
+
+
+def _serve(options: argparse.Namespace, config: Config) -> None:
+    from agentic_r import __version__
+
+    given = {"host": options.host, "port": options.port}
+    settings = {key: value for key, value in given.items() if value is not None}
+    limits = msgspec.structs.replace(config.serve, **settings)
+    if not 0 <= limits.port <= 65535:
+        raise ConfigError(f"--port: got {limits.port}, expected 0 to 65535")
+    try:
+        if options.mcp:
+            from agentic_r.serve.mcp import over_stdio
+        else:
+            from agentic_r.serve.server import serve
+    except ModuleNotFoundError as error:
+        extra = "mcp" if options.mcp else "serve"
+        raise MissingExtraError(str(error.name), extra) from None
+    from agentic_r.served import open_served
+
+    opener = partial(open_served, config)
+    if options.mcp:
+        wait(over_stdio(opener, limits, __version__))
+    else:
+        serve(opener, limits, __version__, lambda text: print(text, flush=True))
 
 
 def _status(options: argparse.Namespace) -> None:

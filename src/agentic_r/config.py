@@ -24,6 +24,7 @@ from agentic_r.settings import (
     LoopConfig,
     RetrieverConfig,
     RetrieverTrainConfig,
+    ServeConfig,
     UtilityConfig,
     WorldConfig,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "LoopConfig",
     "RetrieverConfig",
     "RetrieverTrainConfig",
+    "ServeConfig",
     "UtilityConfig",
     "WorldConfig",
     "config_fields",

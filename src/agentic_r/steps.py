@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from agentic_r.agent.agent import SearchAgent
+from agentic_r.agent.query import save_form
 from agentic_r.config import Config
 from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
@@ -321,6 +322,7 @@ def trained(
             on_step=lambda _: stage.tick(),
         )
         result.encoder.save(model)
+        save_form(model, loop.config.retriever.input)
         write_jsonl(
             points, [msgspec.convert(point, CurvePoint, strict=False) for point in result.curve]
         )
