@@ -41,7 +41,18 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LAZY = {("testing.server", "agent"), ("testing.grader", "agent")}
 """A real server has to open a model: allowed inside functions alone."""
 
-HEAVY = ("torch", "transformers", "faiss", "jinja2", "bm25s", "httpx", "matplotlib", "tokenizers", "uvicorn", "mcp")
+HEAVY = (
+    "torch",
+    "transformers",
+    "faiss",
+    "jinja2",
+    "bm25s",
+    "httpx",
+    "matplotlib",
+    "tokenizers",
+    "uvicorn",
+    "mcp",
+)
 
 
 class Import(NamedTuple):

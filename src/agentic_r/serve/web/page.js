@@ -43,7 +43,7 @@ const SMALL = new Set(("a an and are as at by for from has in is it of on or tha
 /** The words of a text that are worth marking. */
 export function wordsOf(text) {
   const found = text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
-  return new Set(found.filter((word) => word.length > 1 && !SMALL.has(word)));
+  return new Set(found.filter((word) => (word.length > 1 || /\p{N}/u.test(word)) && !SMALL.has(word)));
 }
 
 /** Split a text into plain text and marked words. */

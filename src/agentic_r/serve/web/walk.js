@@ -54,7 +54,7 @@ function verdict(correct, stop) {
 function line(stage, row) {
   const button = make("button", { type: "button" }, row.question,
     make("small", {}, verdict(row.correct, row.stop),
-      make("span", { class: "quiet" }, `${row.searches} searches`)));
+      make("span", { class: "quiet" }, row.searches === 1 ? "1 search" : `${row.searches} searches`)));
   button.addEventListener("click", () => {
     for (const other of byId("rows").querySelectorAll("[aria-current]")) other.removeAttribute("aria-current");
     button.setAttribute("aria-current", "true");
@@ -72,7 +72,7 @@ async function show(stage, row) {
       make("h3", {}, question.text, " ", verdict(found.correct, stop)),
       make("p", {}, `Answer: ${found.answer ?? "none"}`),
       make("p", { class: "quiet" }, `Counts as right: ${question.answers.join(" · ") || "not known"}`),
-      error ? make("p", { class: "problem" }, error) : null ?? "",
+      error ? make("p", { class: "problem" }, error) : "",
       ...turns.map((turn, at) => turnPart(turn, at)));
     byId("trajectory").focus();
   });
