@@ -59,8 +59,8 @@ class Letters:
 class Longest:
     """A re-ranker that likes long texts."""
 
-    def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        return [float(len(text)) for text in texts]
+    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        return [float(len(text)) for _, text in pairs]
 
 
 def served(

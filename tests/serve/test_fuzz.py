@@ -28,8 +28,12 @@ def test_five_thousand_requests_and_no_500(make: Make) -> None:
     client = make(token="")
     document = msgspec.json.decode(client.get("/openapi.json").content)
     schema = schemathesis.openapi.from_dict(document)
-    operations = [found.ok() for found in schema.get_all_operations()]
-    each = CASES // len(operations) + 1
+    operations = [
+        found.ok()
+        for found in schema.get_all_operations()
+        if found.ok().body or found.ok().query or found.ok().path_parameters
+    ]
+    each = CASES // len(operations) // 2 + 1
     seen: dict[str, set[int]] = {}
     count = 0
     for operation in operations:
@@ -59,14 +63,10 @@ def test_five_thousand_requests_and_no_500(make: Make) -> None:
                 assert reply.status_code < 500, (case, reply.text)
                 seen.setdefault(case.operation.label, set()).add(reply.status_code)
 
-            try:
-                one()
-            except Exception as error:
-                if "Impossible to generate" not in str(error) and "negative" not in str(error):
-                    raise
+            one()
     assert count >= CASES
     assert {200, 422} <= seen["POST /retrieve"]
-    assert seen["GET /healthz"] == {200}
+    assert {200, 422} <= seen["POST /v1/embeddings"]
 
 
 def resident() -> int:

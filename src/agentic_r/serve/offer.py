@@ -28,10 +28,10 @@ class Encoding(Protocol):
 
 
 class Reranker(Protocol):
-    """Scores texts for one query, higher is better."""
+    """Scores pairs of a query and a text, higher is better."""
 
-    def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Return one score a text."""
+    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return one score a pair."""
         ...
 
 

@@ -70,7 +70,7 @@ class Score:
 
     def run(self, texts: Sequence[str]) -> list[float]:
         """Return the score of each text."""
-        return self.reranker.score(self.query, texts)
+        return self.reranker.scores([(self.query, text) for text in texts])
 
 
 class Service:
