@@ -256,7 +256,7 @@ def _evaluate(options: argparse.Namespace, config: Config) -> None:
 
 
 def _serve(options: argparse.Namespace, config: Config) -> None:
-    from agentic_r import __version__
+    import agentic_r
 
     given = {"host": options.host, "port": options.port}
     settings = {key: value for key, value in given.items() if value is not None}
@@ -275,9 +275,9 @@ def _serve(options: argparse.Namespace, config: Config) -> None:
 
     opener = partial(open_served, config)
     if options.mcp:
-        wait(over_stdio(opener, limits, __version__))
+        wait(over_stdio(opener, limits, agentic_r.__version__))
     else:
-        serve(opener, limits, __version__, lambda text: print(text, flush=True))
+        serve(opener, limits, agentic_r.__version__, lambda text: print(text, flush=True))
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -57,7 +57,8 @@ def test_a_stage_is_no_path(client: Client, stage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["stage=x", "stage=x&start=-1", "stage=x&start=1&start=2", "start=a&stage=x", "%ff", ""]
+    "query",
+    ["stage=x", "stage=x&start=-1", "stage=x&start=1&start=2", "start=a&stage=x", "%ff", ""],
 )
 def test_bad_parameters(client: Client, query: str) -> None:
     assert client.get(f"/run/trajectories?{query}").status_code == 422

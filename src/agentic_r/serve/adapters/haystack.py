@@ -9,7 +9,7 @@ from haystack import Document, component
 from agentic_r.protocols import Retriever
 
 
-@component  # type: ignore[untyped-decorator]
+@component
 class HaystackRetriever:
     """Searches with any retriever of ours: `HaystackRetriever(retriever)` in a pipeline."""
 
