@@ -23,6 +23,7 @@ REQUESTS = 100_000
 def test_five_thousand_requests_and_no_500(make: Make) -> None:
     """Valid and invalid ones, made from the schema; what the schema forbids is refused."""
     from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Unsatisfiable
     from schemathesis import GenerationMode
 
     client = make(token="")
@@ -33,7 +34,7 @@ def test_five_thousand_requests_and_no_500(make: Make) -> None:
         for found in schema.get_all_operations()
         if found.ok().body or found.ok().query or found.ok().path_parameters
     ]
-    each = CASES // len(operations) // 2 + 1
+    each = CASES // len(operations)  # twice, but not everything can be made wrong
     seen: dict[str, set[int]] = {}
     count = 0
     for operation in operations:
@@ -63,7 +64,10 @@ def test_five_thousand_requests_and_no_500(make: Make) -> None:
                 assert reply.status_code < 500, (case, reply.text)
                 seen.setdefault(case.operation.label, set()).add(reply.status_code)
 
-            one()
+            try:
+                one()
+            except Unsatisfiable:  # such as a path, of which every string is right
+                assert mode is GenerationMode.NEGATIVE, operation.label
     assert count >= CASES
     assert {200, 422} <= seen["POST /retrieve"]
     assert {200, 422} <= seen["POST /v1/embeddings"]
