@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("steps",),
     ("learning", "practice"),
     ("loop", "grid"),
-    ("summary", "api"),
+    ("summary", "api", "served"),
     ("cli", "__init__"),
 )
 """From the bottom up; what stands side by side does not import each other, the words apart."""
@@ -52,7 +52,18 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LAZY = {("testing.server", "agent"), ("testing.grader", "agent")}
 """A real server has to open a model: allowed inside functions alone."""
 
-HEAVY = ("torch", "transformers", "faiss", "jinja2", "bm25s", "httpx", "matplotlib", "tokenizers")
+HEAVY = (
+    "torch",
+    "transformers",
+    "faiss",
+    "jinja2",
+    "bm25s",
+    "httpx",
+    "matplotlib",
+    "tokenizers",
+    "uvicorn",
+    "mcp",
+)
 
 
 class Import(NamedTuple):

@@ -7,10 +7,20 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
+import msgspec
+
 from agentic_r.config import Config, load_config, to_toml
-from agentic_r.errors import AgenticRError, ConfigError, DataError, LLMError
+from agentic_r.errors import (
+    AgenticRError,
+    ConfigError,
+    DataError,
+    LLMError,
+    MissingExtraError,
+)
+from agentic_r.waiting import wait
 
 if TYPE_CHECKING:
     from agentic_r.agent.agent import SearchAgent
@@ -151,6 +161,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--trec", default="", metavar="FOLDER", help="write runs and judgements of a grid there"
     )
     evaluate.add_argument("--fork", default="", metavar="NAME", help="new run reusing what fits")
+    serve = verb("serve", _serve, "Answer searches over HTTP and MCP, with a web page.")
+    serve.add_argument("--mcp", action="store_true", help="tools over standard input and output")
+    serve.add_argument("--host", default=None, help="address to listen at (serve.host)")
+    serve.add_argument("--port", type=int, default=None, help="port, 0 for a free one (serve.port)")
     about = "Show what a run has done and what it owes."
     status = verbs.add_parser("status", help=about, description=about)
     status.add_argument("run", metavar="RUN", help="run folder, as runs/quickstart")
@@ -377,6 +391,29 @@ def _describe_grid(config: Config) -> None:
     gone = missing(config, found)
     if gone:
         raise DataError(f"{gone[0]}: there is no such file; check the path")
+def _serve(options: argparse.Namespace, config: Config) -> None:
+    import agentic_r
+
+    given = {"host": options.host, "port": options.port}
+    settings = {key: value for key, value in given.items() if value is not None}
+    limits = msgspec.structs.replace(config.serve, **settings)
+    if not 0 <= limits.port <= 65535:
+        raise ConfigError(f"--port: got {limits.port}, expected 0 to 65535")
+    try:
+        if options.mcp:
+            from agentic_r.serve.mcp import over_stdio
+        else:
+            from agentic_r.serve.server import serve
+    except ModuleNotFoundError as error:
+        extra = "mcp" if options.mcp else "serve"
+        raise MissingExtraError(str(error.name), extra) from None
+    from agentic_r.served import open_served
+
+    opener = partial(open_served, config)
+    if options.mcp:
+        wait(over_stdio(opener, limits, agentic_r.__version__))
+    else:
+        serve(opener, limits, agentic_r.__version__, lambda text: print(text, flush=True))
 
 
 def _status(options: argparse.Namespace) -> None:

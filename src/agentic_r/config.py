@@ -26,6 +26,7 @@ from agentic_r.settings import (
     RerankConfig,
     RetrieverConfig,
     RetrieverTrainConfig,
+    ServeConfig,
     UtilityConfig,
     WorldConfig,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "RerankConfig",
     "RetrieverConfig",
     "RetrieverTrainConfig",
+    "ServeConfig",
     "UtilityConfig",
     "WorldConfig",
     "checked",

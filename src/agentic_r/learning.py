@@ -103,6 +103,7 @@ def trained(
             on_step=lambda _: stage.tick(),
         )
         result.encoder.save(model, notes(settings, len(kept), result))
+        save_form(model, loop.config.retriever.input)
         for file, kind, rows in (
             (CURVE_FILE, CurvePoint, result.curve),
             (DEV_FILE, DevPoint, result.dev),

@@ -404,6 +404,36 @@ class EvaluationConfig(msgspec.Struct, frozen=True):
     ] = 10
 
 
+class ServeConfig(msgspec.Struct, frozen=True):
+    """The service that answers searches over HTTP and MCP; no result of a run depends on it."""
+
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen at; 0.0.0.0 is every network.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 takes a free one.")] = 8000
+    token_env: Annotated[
+        str,
+        Meta(description="Name of the environment variable with the bearer token; empty: none."),
+    ] = ""
+    topk: Annotated[int, Meta(ge=1, description="Hits per query where a request names none.")] = 3
+    max_topk: Annotated[int, Meta(ge=1, description="Largest topk of a request.")] = 1000
+    max_queries: Annotated[int, Meta(ge=1, description="Most queries of one request.")] = 4096
+    max_chars: Annotated[
+        int, Meta(ge=1, description="Longest query, question or reasoning in characters.")
+    ] = 32768
+    max_body_mib: Annotated[int, Meta(ge=1, description="Largest body of a request, MiB.")] = 16
+    queue: Annotated[
+        int, Meta(ge=1, description="Requests that may wait; beyond it the answer is 503.")
+    ] = 256
+    timeout: Annotated[
+        float, Meta(ge=120, description="Seconds after which a request is answered with 504.")
+    ] = 600.0
+    batch: Annotated[int, Meta(ge=1, description="Queries searched for at once at most.")] = 64
+    cache_mib: Annotated[
+        int, Meta(ge=0, description="Memory for answers of earlier queries, MiB; 0 keeps none.")
+    ] = 64
+
+
 class Config(msgspec.Struct, frozen=True):
     """All settings of a run."""
 
@@ -425,3 +455,4 @@ class Config(msgspec.Struct, frozen=True):
     utility: UtilityConfig = UtilityConfig()
     loop: LoopConfig = LoopConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    serve: ServeConfig = ServeConfig()

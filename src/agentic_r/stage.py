@@ -82,8 +82,12 @@ _TICK = 2.0
 
 
 def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
-    """Return {dotted key: value} of all that results depend on."""
-    values = {key: value for key, value in flat(config).items() if key not in UNAFFECTING}
+    """Return {dotted key: value} of all that results depend on: not how a run is served."""
+    values = {
+        key: value
+        for key, value in flat(config).items()
+        if key not in UNAFFECTING and not key.startswith("serve.")
+    }
     for address, name in NAMED.items():
         if values.get(name) and str(values.get(address)).startswith(("http://", "https://")):
             values[address] = "http://..."

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from agentic_r.errors import ConfigError
+import msgspec
+
+from agentic_r.errors import ConfigError, DataError
+from agentic_r.io import write_atomic
 from agentic_r.protocols import SEPARATOR, Retriever, Ruler
 from agentic_r.types import Trajectory, Turn
 
@@ -22,6 +26,9 @@ FORMS: tuple[str, ...] = get_args(Form)
 
 QUERY_SHARE = 0.75
 """Share of the room that a query may take before context is left out altogether."""
+
+FORM_FILE = "input.json"
+"""Beside a trained model: the form of the strings that it was trained on."""
 
 _TAG = re.compile(r"<[^<>]*>")
 
@@ -38,6 +45,27 @@ def check(form: str) -> None:
     if form not in FORMS:
         known = ", ".join(f'"{name}"' for name in FORMS)
         raise ConfigError(f"retriever.input: got {form!r}, expected one of {known}")
+
+
+def save_form(folder: Path, form: str) -> None:
+    """Keep with a trained model which input it was trained with."""
+    write_atomic(folder / FORM_FILE, msgspec.json.encode({"input": form}))
+
+
+def read_form(folder: Path, default: str) -> str:
+    """Return the input that the model in `folder` was trained with, `default` where it is not said.
+
+    Raises DataError where the file is damaged, ConfigError for an unknown form.
+    """
+    path = folder / FORM_FILE
+    if not path.is_file():
+        return default
+    try:
+        form = msgspec.json.decode(path.read_bytes(), type=dict[str, str])["input"]
+    except (msgspec.DecodeError, KeyError) as error:
+        raise DataError(f"{path}: damaged ({error}); expected an input form") from None
+    check(form)
+    return form
 
 
 def ruler_of(retriever: Retriever) -> Ruler | None:

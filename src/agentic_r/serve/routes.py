@@ -1,0 +1,309 @@
+"""What each path answers: requests are checked, computed by the batcher, and written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from agentic_r.errors import AgenticRError, DataError
+from agentic_r.serve import wire
+from agentic_r.serve.batching import Batcher, FullError
+from agentic_r.serve.cache import Cache
+from agentic_r.serve.metrics import Metrics
+from agentic_r.serve.offer import Encoding, Offer, Opener, Reranker, Served
+from agentic_r.serve.runs import RunReader
+from agentic_r.serve.wire import BadRequest
+from agentic_r.settings import ServeConfig
+from agentic_r.types import Hit, Passage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SearchRendered:
+    """Search and write the hits as `/retrieve` sends them."""
+
+    offer: Offer
+    k: int
+    scores: bool
+
+    def run(self, texts: Sequence[str]) -> list[bytes]:
+        """Return the JSON of each text's hits."""
+        found = self.offer.retriever.search(texts, self.k)
+        return [wire.render(hits, self.scores) for hits in found]
+
+
+@dataclass(frozen=True)
+class SearchHits:
+    """Search and keep the hits as they are."""
+
+    offer: Offer
+    k: int
+
+    def run(self, texts: Sequence[str]) -> list[list[Hit]]:
+        """Return each text's hits."""
+        return self.offer.retriever.search(texts, self.k)
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode texts as queries or as passages."""
+
+    encoder: Encoding
+    kind: Any
+
+    def run(self, texts: Sequence[str]) -> list[Any]:
+        """Return the vector of each text."""
+        return list(self.encoder.encode(texts, self.kind))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score texts for one query."""
+
+    reranker: Reranker
+    query: str
+
+    def run(self, texts: Sequence[str]) -> list[float]:
+        """Return the score of each text."""
+        return self.reranker.scores([(self.query, text) for text in texts])
+
+
+class Service:
+    """Answers for one version at a time; a request is answered by one version throughout.
+
+    What it computes waits in one queue for all routes, counted in requests.
+    """
+
+    def __init__(self, opener: Opener, limits: ServeConfig) -> None:
+        self.limits = limits
+        self.metrics = Metrics()
+        self.cache = Cache(limits.cache_mib << 20)
+        self.batcher = Batcher(limits.batch, limits.queue, self.metrics)
+        self.draining = False
+        self._opener = opener
+        self._served: Served | None = None
+        self._runs: RunReader | None = None
+        self._reloading = asyncio.Lock()
+
+    @property
+    def served(self) -> Served:
+        """What is served now. Raises BadRequest 503 while it is being loaded."""
+        if self._served is None:
+            raise BadRequest(503, "model and index are still being loaded", {"Retry-After": "5"})
+        return self._served
+
+    @property
+    def state(self) -> str:
+        """Whether the service is "ok", "loading" or "stopping"."""
+        return "stopping" if self.draining else "loading" if self._served is None else "ok"
+
+    async def load(self) -> Served:
+        """Open the newest version beside the present one and change over. Raises AgenticRError."""
+        async with self._reloading:
+            try:
+                opened = await asyncio.to_thread(self._opener)
+            except Exception:
+                self.metrics.events["reload_failed"] += 1
+                raise
+            if self._served is None or opened.version != self._served.version:
+                self.cache.clear()
+            self.metrics.events["reloaded"] += self._served is not None
+            self._served = opened
+            self._runs = RunReader(opened.run) if opened.run is not None else None
+            return opened
+
+    async def compute(self, work: Any, texts: Sequence[str]) -> list[Any]:
+        """Compute texts in the common queue. Raises BadRequest 503 where it is full, 504 late."""
+        try:
+            async with asyncio.timeout(self.limits.timeout):
+                return await self.batcher.submit(work, texts)
+        except FullError as full:
+            self.metrics.events["rejected"] += 1
+            raise BadRequest(
+                503,
+                f"the queue is full: {len(self.batcher)} requests wait; try again in {full.wait} s",
+                {"Retry-After": str(full.wait)},
+            ) from None
+        except TimeoutError:
+            self.metrics.events["timeout"] += 1
+            raise BadRequest(
+                504, f"not done within {self.limits.timeout:g} s; send fewer queries at once"
+            ) from None
+
+    async def retrieve(self, body: wire.Retrieve) -> tuple[bytes, str]:
+        """Answer `/retrieve`: what is remembered from memory, the rest computed.
+
+        Returns the reply and the version that all of it is from.
+        """
+        queries = wire.queries_of(body)
+        wire.check_texts(queries, self.limits, "queries")
+        k = wire.check_topk(body.topk, len(queries), self.limits)
+        questions = wire.beside(body.question, len(queries), "question")
+        thoughts = wire.beside(body.reasoning, len(queries), "reasoning")
+        for name, texts in (("question", questions), ("reasoning", thoughts)):
+            wire.check_texts([t for t in texts if t is not None], self.limits, name)
+        served, scores = self.served, bool(body.return_scores)
+        offer = served.main
+        self.metrics.queries += len(queries)
+        sent = [offer.sent(*each) for each in zip(queries, questions, thoughts, strict=True)]
+        found: dict[str, bytes] = {}
+        missing = []
+        for text in dict.fromkeys(sent):
+            kept = self.cache.get((served.version, k, scores, text))
+            if kept is None:
+                missing.append(text)
+            else:
+                found[text] = kept
+        answers = await self.compute(SearchRendered(offer, k, scores), missing)
+        for text, answer in zip(missing, answers, strict=True):
+            found[text] = answer
+            self.cache.put((served.version, k, scores, text), answer, text)
+        return b'{"result":[' + b",".join([found[text] for text in sent]) + b"]}", served.version
+
+    async def search(self, body: wire.SearchOne) -> wire.SearchReply:
+        """Answer `/search`: one query, any of the retrievers."""
+        texts = [t for t in (body.query, body.question, body.reasoning) if t is not None]
+        wire.check_texts(texts, self.limits, "query, question and reasoning")
+        k = wire.check_topk(body.topk, 1, self.limits)
+        served = self.served
+        offer = served.offer(body.retriever)
+        if offer is None:
+            names = ", ".join(o.name for o in served.offers)
+            raise BadRequest(422, f"retriever: got {body.retriever!r:.80}, expected one of {names}")
+        self.metrics.queries += 1
+        sent = offer.sent(body.query, body.question, body.reasoning)
+        hits = (await self.compute(SearchHits(offer, k), [sent]))[0]
+        return wire.SearchReply(
+            offer.name,
+            served.version,
+            sent,
+            [wire.Found(h.passage.id, h.passage.title, h.passage.text, h.score) for h in hits],
+        )
+
+    async def rerank(self, body: wire.Rerank) -> wire.Reranked:
+        """Answer `/rerank`. Raises BadRequest 404 where no re-ranker is configured."""
+        reranker = self.served.reranker
+        if reranker is None:
+            raise BadRequest(404, "this server has no re-ranker; set one in the config it serves")
+        wire.check_texts([body.query], self.limits, "query")
+        wire.check_texts(body.documents, self.limits, "documents")
+        scores = await self.compute(Score(reranker, body.query), body.documents)
+        order = sorted(range(len(scores)), key=lambda at: (-scores[at], at))[: body.top_n]
+        return wire.Reranked(
+            [
+                wire.RerankedText(
+                    at, float(scores[at]), body.documents[at] if body.return_documents else None
+                )
+                for at in order
+            ]
+        )
+
+    async def embeddings(self, body: wire.Embeddings) -> wire.EmbeddingList:
+        """Answer `/v1/embeddings` with the main retriever's encoder."""
+        main = self.served.main
+        if main.encoder is None:
+            raise BadRequest(404, f"the retriever {main.name} has no encoder, so no vectors")
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        wire.check_texts(texts, self.limits, "input")
+        if body.model not in (None, main.model, main.name):
+            raise BadRequest(404, f"model: got {body.model!r:.80}, this server has {main.model}")
+        if body.dimensions not in (None, main.encoder.dimension):
+            raise BadRequest(
+                422, f"dimensions: got {body.dimensions}, expected {main.encoder.dimension}"
+            )
+        vectors = await self.compute(Encode(main.encoder, body.input_type), texts)
+        encoded = body.encoding_format == "base64"
+        data = [
+            wire.Embedded(
+                "embedding", at, wire.base64_floats(vector) if encoded else vector.tolist()
+            )
+            for at, vector in enumerate(vectors)
+        ]
+        return wire.EmbeddingList("list", data, main.model, wire.Usage(len(texts), len(texts)))
+
+    def passage(self, id: str) -> Passage:
+        """Look a passage up by id. Raises BadRequest 404."""
+        try:
+            return self.served.corpus.get(id)
+        except DataError:
+            raise BadRequest(404, f"the corpus has no passage with the id {id[:80]!r}") from None
+
+    def info(self) -> wire.Info:
+        """Say what is served."""
+        served, limits = self.served, self.limits
+        return wire.Info(
+            served.version,
+            len(served.corpus),
+            [
+                wire.OfferInfo(
+                    o.name, o.model, o.key, o.form, o.encoder.dimension if o.encoder else None
+                )
+                for o in served.offers
+            ],
+            limits.topk,
+            served.reranker is not None,
+            served.run.name if served.run else None,
+            {
+                "queries": limits.max_queries,
+                "characters": limits.max_chars,
+                "topk": limits.max_topk,
+                "hits": wire.MAX_HITS,
+                "body_bytes": limits.max_body_mib << 20,
+                "seconds": limits.timeout,
+                "waiting_requests": limits.queue,
+            },
+        )
+
+    async def reload(self) -> wire.Reloaded:
+        """Change to the newest index. Raises BadRequest 409 where it cannot be opened."""
+        before = self.served.version
+        try:
+            after = (await self.load()).version
+        except AgenticRError as error:
+            raise BadRequest(409, f"still serving {before}: {error}") from None
+        return wire.Reloaded(before, after)
+
+    @property
+    def runs(self) -> RunReader:
+        """The trajectories of the run. Raises BadRequest 404 where none is served."""
+        self.served  # noqa: B018 - 503 while loading
+        if self._runs is None:
+            raise BadRequest(404, "no run folder is served")
+        return self._runs
+
+    def prometheus(self) -> str:
+        """Write the metrics."""
+        gauges = {
+            "queue_requests": float(len(self.batcher)),
+            "ready": float(self.state == "ok"),
+            "cache_bytes": float(self.cache.size),
+            "cache_entries": float(len(self.cache)),
+        }
+        counters = {
+            "cache_hits_total": float(self.cache.hits),
+            "cache_misses_total": float(self.cache.misses),
+        }
+        return self.metrics.text(gauges, counters)
+
+
+async def unless_gone(work: Awaitable[T], gone: Callable[[], Awaitable[None]]) -> T | None:
+    """Await `work`; None, with the work cancelled, where the client goes away first."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        for each in (task, watch):
+            if not each.done():
+                each.cancel()
+
+
+def encoded(reply: Any) -> bytes:
+    """Write a reply as JSON."""
+    return reply if isinstance(reply, bytes) else msgspec.json.encode(reply)
