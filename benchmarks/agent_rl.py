@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from agentic_r.settings_rl import RLConfig
 
 from agentic_r.agent.dialects.search_r1 import SearchR1
 from agentic_r.agent.learning import Learning, Practice
@@ -26,7 +27,6 @@ from agentic_r.agent.policy import Policy
 from agentic_r.agent.reinforce import Reinforcer
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
-from agentic_r.settings_rl import RLConfig
 from agentic_r.world import Sizes, generate
 
 SAMPLES = {"ppo": 1, "grpo": 4, "rloo": 4, "reinforce++": 1}

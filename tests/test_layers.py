@@ -27,7 +27,6 @@ WORDS = (
     "metrics",
     "config",
     "settings",
-    "settings_rl",
     "waiting",
 )
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -37,12 +36,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("retriever", "agent"),
     ("utility", "evaluation", "serve"),
     ("manifest",),
+    ("changes",),
     ("stage",),
     ("parts",),
     ("steps",),
     ("learning", "practice"),
     ("loop", "grid"),
     ("summary", "api", "served"),
+    ("verbs",),
     ("cli", "__init__"),
 )
 """From the bottom up; what stands side by side does not import each other, the words apart."""

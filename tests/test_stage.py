@@ -13,10 +13,11 @@ import msgspec
 import pytest
 
 import agentic_r.stage
+from agentic_r.changes import lasting
 from agentic_r.config import AgentConfig, Config, LoopConfig, RetrieverConfig, UtilityConfig
 from agentic_r.errors import RunError
 from agentic_r.manifest import read
-from agentic_r.stage import Run, lasting, status
+from agentic_r.stage import Run, status
 
 SOURCE = str(Path(agentic_r.stage.__file__).parents[1])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from agentic_r.agent.query import sent
+from agentic_r.agent.query import save_form, sent
 from agentic_r.data.questions import Questions, hops
 from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, read_jsonl, write_jsonl

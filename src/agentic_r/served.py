@@ -13,7 +13,7 @@ from agentic_r.config import Config
 from agentic_r.errors import LLMError
 from agentic_r.loop import open_run, run_folder
 from agentic_r.parts import Data, open_data, open_encoder
-from agentic_r.protocols import Completion, Sampling
+from agentic_r.protocols import Completion, Prompt, Sampling
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.serve.offer import Offer, Served
@@ -62,7 +62,7 @@ def newest(config: Config) -> int | None:
 class _NoAgent:
     """Stands where the loop has its agent: an index needs none."""
 
-    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         raise LLMError("the service has no agent")
 
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
 
-from agentic_r.config import Config, flat, resolved
+from agentic_r.changes import CONCERNS, check_config, differences, refusal
+from agentic_r.config import Config, resolved
 from agentic_r.errors import RunError
 from agentic_r.io import Rows, digest_file, fingerprint, write_atomic
 from agentic_r.manifest import (
@@ -38,60 +39,8 @@ from agentic_r.manifest import (
 
 T = TypeVar("T")
 
-UNAFFECTING = frozenset(
-    {
-        "name",
-        "runs",
-        "retriever.train.tracker",
-        "agent.concurrency",
-        "agent.timeout",
-        "agent.retries",
-        "agent.price",
-        "agent.api_key_env",
-        "utility.judge_concurrency",
-        "utility.judge_timeout",
-        "utility.judge_retries",
-        "utility.judge_price",
-        "utility.judge_api_key_env",
-        # Every cell of the grid is a stage that knows what it was made with.
-        *(f"evaluation.{key}" for key in ("agents", "retrievers", "datasets", "sample", "depth")),
-    }
-)
-"""Settings that may change between two starts of a run: no result depends on them."""
-
-NAMED = {"agent.model": "agent.name", "utility.judge": "utility.judge_name"}
-"""Where a server's model has a name, the name identifies it, and its address may change."""
-
-CONCERNS: Mapping[str, str] = {
-    "": "all stages",
-    "retriever": "index and everything after it",
-    "retriever.train": "retriever and everything after it",
-    "retriever.rerank": "reranker and everything after it",
-    "retriever.k": "rollouts and everything after them",
-    "retriever.input": "rollouts and everything after them",
-    "agent": "rollouts and everything after them",
-    "agent.train": "agent and everything after it",
-    "utility": "labels and everything after them",
-    "loop": "the iterations that are added or taken away",
-    "evaluation": "evaluation and report",
-}
-"""Which stages a table or key of the config reaches; the longest name that fits counts."""
-
 _TICK = 2.0
 """Seconds between two writes of the seconds journal."""
-
-
-def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
-    """Return {dotted key: value} of all that results depend on: not how a run is served."""
-    values = {
-        key: value
-        for key, value in flat(config).items()
-        if key not in UNAFFECTING and not key.startswith("serve.")
-    }
-    for address, name in NAMED.items():
-        if values.get(name) and str(values.get(address)).startswith(("http://", "https://")):
-            values[address] = "http://..."
-    return values
 
 
 class Run:
@@ -116,7 +65,9 @@ class Run:
         lock = _acquire(folder)
         try:
             sweep(folder)
-            _check_config(folder, config, concerns)
+            before = read(folder / "config.json", dict[str, Any])
+            if before is not None and _stage_folders(folder):  # something was done with them
+                check_config(folder, before, config, concerns)
             write_atomic(folder / "config.json", _pretty(resolved(config)))
         except BaseException:
             os.close(lock)
@@ -190,7 +141,7 @@ class Stage:
         before = self._manifest or read(self.folder / "start.json", Start)
         if before is not None and _key(before) != self._fingerprint:
             if not forked:
-                raise RunError(_refusal(self.folder, _differences(before, start)))
+                raise RunError(refusal(self.folder, differences(before, start)))
             before = self._manifest = None
         if self._manifest is not None:
             verify(self.folder, self._manifest)
@@ -320,57 +271,8 @@ def _acquire(folder: Path) -> int:
     return handle
 
 
-def _check_config(folder: Path, config: Config, concerns: Mapping[str, str]) -> None:
-    before = read(folder / "config.json", dict[str, Any])
-    if before is None or not _stage_folders(folder):  # nothing was done with the old settings
-        return
-    old, new = lasting(before), lasting(config)
-    changed = [
-        f"{key} was {_shown(flat(before), key)}, now {_shown(flat(config), key)} "
-        f"({_concerned(key, concerns)})"
-        for key in dict.fromkeys([*old, *new])
-        if _shown(old, key) != _shown(new, key)
-    ]
-    if changed:
-        raise RunError(
-            f"{folder} was started with other settings: {'; '.join(changed)}. Go back to them, "
-            "or add --fork NAME to start a new run that reuses what is unaffected"
-        )
-
-
-def _concerned(key: str, concerns: Mapping[str, str]) -> str:
-    fits = [name for name in concerns if not name or key == name or key.startswith(f"{name}.")]
-    return concerns[max(fits, key=len)] if fits else "all stages"
-
-
 def _key(start: Manifest | Start) -> str:
     return fingerprint([start.settings, start.inputs])
-
-
-def _differences(before: Manifest | Start, now: Start) -> list[str]:
-    old = flat({"settings": _table(before.settings), "inputs": before.inputs})
-    new = flat({"settings": _table(now.settings), "inputs": now.inputs})
-    return [
-        f"{key} was {_shown(old, key)}, now {_shown(new, key)}"
-        for key in dict.fromkeys([*old, *new])
-        if _shown(old, key) != _shown(new, key)
-    ]
-
-
-def _table(settings: Any) -> dict[str, Any]:
-    return settings if isinstance(settings, dict) else {"": settings}
-
-
-def _refusal(folder: Path, changes: Sequence[str]) -> str:
-    return (
-        f"stage {folder} was made with other settings or inputs: {'; '.join(changes)}. "
-        "Go back to them, add --fork NAME to start a new run that reuses what is unaffected, "
-        "or delete the folder to make it again"
-    )
-
-
-def _shown(values: Mapping[str, Any], key: str) -> str:
-    return msgspec.json.encode(values[key]).decode() if key in values else "not set"
 
 
 def _state(folder: Path, manifest: Manifest) -> str:

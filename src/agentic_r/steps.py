@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from agentic_r.agent.agent import SearchAgent
+from agentic_r.changes import lasting
 from agentic_r.config import Config
 from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
@@ -27,7 +28,7 @@ from agentic_r.parts import Data, open_judge
 from agentic_r.protocols import LLM, Retriever
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.stage import Run, lasting
+from agentic_r.stage import Run
 from agentic_r.types import Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agentic_r.agent.guard import collapsed, invalid_rate, repeated
-from agentic_r.settings_rl import GuardConfig
+from agentic_r.settings import GuardConfig
 from agentic_r.types import Question, Trajectory, Turn
 
 CALM = {"entropy": 0.5, "kl": 0.01, "written": 50.0, "invalid": 0.1, "repeated": 0.02}

@@ -14,7 +14,7 @@ from agentic_r.agent.local import LocalLLM
 from agentic_r.agent.policy import Policy
 from agentic_r.agent.reinforce import Method, Reinforcer
 from agentic_r.errors import ConfigError, DataError
-from agentic_r.settings_rl import GuardConfig, RewardConfig, RLConfig
+from agentic_r.settings import GuardConfig, RewardConfig, RLConfig
 from agentic_r.testing import TableRetriever
 from agentic_r.types import Passage, Question, Trajectory
 

@@ -9,7 +9,7 @@ from agentic_r.agent.rewards import Rewarder, em, found, token_f1, well_formed
 from agentic_r.agent.rollout import rollout
 from agentic_r.errors import ConfigError
 from agentic_r.protocols import Sampling
-from agentic_r.settings_rl import RewardConfig
+from agentic_r.settings import RewardConfig
 from agentic_r.testing import ScriptedLLM, TableRetriever
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
 

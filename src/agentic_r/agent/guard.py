@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from agentic_r.settings_rl import GuardConfig
+from agentic_r.settings import GuardConfig
 from agentic_r.types import Trajectory
 
 GRAM = 8

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from agentic_r.agent.batch import Packed, Written, refuse_attention, score, states
 from agentic_r.agent.local import LocalLLM
 from agentic_r.errors import MissingExtraError
-from agentic_r.settings_rl import RLConfig
+from agentic_r.settings import RLConfig
 
 
 class Critic(nn.Module):

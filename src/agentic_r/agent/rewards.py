@@ -12,7 +12,7 @@ from typing import Any
 
 from agentic_r.errors import ConfigError
 from agentic_r.metrics import exact_match, f1
-from agentic_r.settings_rl import RewardConfig
+from agentic_r.settings import RewardConfig
 from agentic_r.types import Trajectory
 
 TrajectoryReward = Callable[[Trajectory], float]

@@ -1,4 +1,4 @@
-"""The settings of the agent's reinforcement learning; `settings.py` has all others."""
+"""The settings of the agent's reinforcement learning."""
 
 from __future__ import annotations
 

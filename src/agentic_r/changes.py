@@ -1,0 +1,116 @@
+"""Which settings may change between two starts of a run, and what is said of those that may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agentic_r.config import Config, flat
+from agentic_r.errors import RunError
+from agentic_r.manifest import Manifest, Start
+
+UNAFFECTING = frozenset(
+    {
+        "name",
+        "runs",
+        "retriever.train.tracker",
+        "agent.concurrency",
+        "agent.timeout",
+        "agent.retries",
+        "agent.price",
+        "agent.api_key_env",
+        "utility.judge_concurrency",
+        "utility.judge_timeout",
+        "utility.judge_retries",
+        "utility.judge_price",
+        "utility.judge_api_key_env",
+        # Every cell of the grid is a stage that knows what it was made with.
+        *(f"evaluation.{key}" for key in ("agents", "retrievers", "datasets", "sample", "depth")),
+    }
+)
+"""Settings that may change between two starts of a run: no result depends on them."""
+
+NAMED = {"agent.model": "agent.name", "utility.judge": "utility.judge_name"}
+"""Where a server's model has a name, the name identifies it, and its address may change."""
+
+CONCERNS: Mapping[str, str] = {
+    "": "all stages",
+    "retriever": "index and everything after it",
+    "retriever.train": "retriever and everything after it",
+    "retriever.rerank": "reranker and everything after it",
+    "retriever.k": "rollouts and everything after them",
+    "retriever.input": "rollouts and everything after them",
+    "agent": "rollouts and everything after them",
+    "agent.train": "agent and everything after it",
+    "utility": "labels and everything after them",
+    "loop": "the iterations that are added or taken away",
+    "evaluation": "evaluation and report",
+}
+"""Which stages a table or key of the config reaches; the longest name that fits counts."""
+
+
+def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
+    """Return {dotted key: value} of all that results depend on: not how a run is served."""
+    values = {
+        key: value
+        for key, value in flat(config).items()
+        if key not in UNAFFECTING and not key.startswith("serve.")
+    }
+    for address, name in NAMED.items():
+        if values.get(name) and str(values.get(address)).startswith(("http://", "https://")):
+            values[address] = "http://..."
+    return values
+
+
+def check_config(
+    folder: Path, before: Mapping[str, Any], config: Config, concerns: Mapping[str, str]
+) -> None:
+    """Refuse with RunError settings that a run was not started with, naming both values."""
+    old, new = lasting(before), lasting(config)
+    changed = [
+        f"{key} was {_shown(flat(before), key)}, now {_shown(flat(config), key)} "
+        f"({_concerned(key, concerns)})"
+        for key in dict.fromkeys([*old, *new])
+        if _shown(old, key) != _shown(new, key)
+    ]
+    if changed:
+        raise RunError(
+            f"{folder} was started with other settings: {'; '.join(changed)}. Go back to them, "
+            "or add --fork NAME to start a new run that reuses what is unaffected"
+        )
+
+
+def _concerned(key: str, concerns: Mapping[str, str]) -> str:
+    fits = [name for name in concerns if not name or key == name or key.startswith(f"{name}.")]
+    return concerns[max(fits, key=len)] if fits else "all stages"
+
+
+def differences(before: Manifest | Start, now: Start) -> list[str]:
+    """Say how a stage's settings and inputs have changed, one clause each."""
+    old = flat({"settings": _table(before.settings), "inputs": before.inputs})
+    new = flat({"settings": _table(now.settings), "inputs": now.inputs})
+    return [
+        f"{key} was {_shown(old, key)}, now {_shown(new, key)}"
+        for key in dict.fromkeys([*old, *new])
+        if _shown(old, key) != _shown(new, key)
+    ]
+
+
+def _table(settings: Any) -> dict[str, Any]:
+    return settings if isinstance(settings, dict) else {"": settings}
+
+
+def refusal(folder: Path, changes: Sequence[str]) -> str:
+    """Return what a user is told whose stage was made with something else."""
+    return (
+        f"stage {folder} was made with other settings or inputs: {'; '.join(changes)}. "
+        "Go back to them, add --fork NAME to start a new run that reuses what is unaffected, "
+        "or delete the folder to make it again"
+    )
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return msgspec.json.encode(values[key]).decode() if key in values else "not set"

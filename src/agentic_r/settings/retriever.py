@@ -1,0 +1,167 @@
+"""The settings of the retriever, its training and its re-ranker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class RetrieverTrainConfig(msgspec.Struct, frozen=True):
+    """How the encoder is trained on the selected passages."""
+
+    recipe: Annotated[
+        Literal["agentic-r", "upstream"],
+        Meta(
+            description="Upstream fixes temperature 0.01, a row per positive with all its "
+            "negatives, cross-entropy over every passage of the batch, no masks."
+        ),
+    ] = "agentic-r"
+    loss: Annotated[
+        Literal["info-nce", "multi-positive", "listwise-kl", "rank-net"],
+        Meta(description="The last two learn graded targets beside InfoNCE; docs/training.md."),
+    ] = "info-nce"
+    graded_weight: Annotated[
+        float, Meta(ge=0, le=1, description="Share of the graded loss beside InfoNCE.")
+    ] = 0.5
+    sharpness: Annotated[
+        float, Meta(gt=0, description="Divisor of graded targets (0-1) before their softmax.")
+    ] = 0.25
+    matryoshka: Annotated[
+        tuple[Positive, ...],
+        Meta(description="Lengths at which cut vectors should work too; empty: whole ones only."),
+    ] = ()
+    epochs: Annotated[int, Meta(ge=1, description="Passes over the examples.")] = 2
+    batch: Annotated[int, Meta(ge=1, description="Examples per step.")] = 16
+    learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 5e-5
+    temperature: Annotated[float, Meta(gt=0, description="Divisor of the cosine in InfoNCE.")] = (
+        0.02
+    )
+    warmup: Annotated[
+        float, Meta(ge=0, le=1, description="Share of the steps with a rising learning rate.")
+    ] = 0.1
+    negatives: Annotated[
+        int, Meta(ge=1, description="Hard negatives drawn anew for each example in each epoch.")
+    ] = 15
+    side: Annotated[
+        Literal["both", "query"],
+        Meta(description="What learns: the encoder, or its query side alone; the index stays."),
+    ] = "both"
+    lora_rank: Annotated[
+        int, Meta(ge=0, description="Rank of LoRA adapters, merged at the end; 0: all weights.")
+    ] = 0
+    lora_alpha: Annotated[int, Meta(ge=1, description="Scale of LoRA: alpha / rank.")] = 32
+    cache_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Tokens encoded at once with gradient caching: same gradients, little "
+            "memory, more time; 0: off.",
+        ),
+    ] = 0
+    gradient_checkpointing: Annotated[
+        bool, Meta(description="Recompute activations in the backward pass to save memory.")
+    ] = False
+    refresh: Annotated[
+        int,
+        Meta(ge=0, description="Epochs between searches for new hard negatives; 0: never."),
+    ] = 0
+    refresh_margin: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Share of the positive's cosine a new negative may reach."),
+    ] = 0.95
+    evaluations: Annotated[
+        int, Meta(ge=0, description="Times per epoch that dev hit@k is measured; 0: never.")
+    ] = 1
+    dev_k: Annotated[int, Meta(ge=1, description="k of dev hit@k.")] = 3
+    dev_passages: Annotated[
+        int, Meta(ge=1, description="Passages that dev queries are searched in.")
+    ] = 500
+    hold_out: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.5,
+            description="Share of the questions kept from training to measure on; 0: dev "
+            "questions with gold passages.",
+        ),
+    ] = 0.0
+    keep: Annotated[
+        Literal["last", "best"],
+        Meta(description="Weights that are kept: the last, or the best on dev."),
+    ] = "last"
+    patience: Annotated[
+        int,
+        Meta(ge=0, description="Measurements without a better one that end training; 0: none do."),
+    ] = 0
+    tracker: Annotated[
+        Literal["none", "tensorboard", "trackio", "wandb"],
+        Meta(description="Where curves are shown live, if installed."),
+    ] = "none"
+    start: Annotated[
+        Literal["base", "previous"],
+        Meta(description="Weights that each iteration starts from."),
+    ] = "base"
+    examples: Annotated[
+        Literal["latest", "all"],
+        Meta(description="Examples trained on: this iteration's, or those of all so far."),
+    ] = "latest"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Meta(description="Number format of training; auto takes bf16 where the hardware has it."),
+    ] = "auto"
+
+
+class RerankConfig(msgspec.Struct, frozen=True):
+    """How a small re-ranker, which reads query and passage together, learns the same labels."""
+
+    epochs: Annotated[
+        int, Meta(ge=0, description="Passes over the examples; 0: no re-ranker is trained.")
+    ] = 0
+    base: Annotated[
+        str,
+        Meta(description="What it starts from: name, folder or hub name; empty: retriever.base."),
+    ] = ""
+    loss: Annotated[
+        Literal["listwise", "pointwise"],
+        Meta(description="Distribution over a list of passages, or each passage's utility alone."),
+    ] = "listwise"
+    sharpness: Annotated[
+        float, Meta(gt=0, description="Divisor of graded targets (0-1) before their softmax.")
+    ] = 0.25
+    batch: Annotated[int, Meta(ge=1, description="Lists, one an example, per step.")] = 8
+    learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 5e-5
+    warmup: Annotated[
+        float, Meta(ge=0, le=1, description="Share of the steps with a rising learning rate.")
+    ] = 0.1
+    negatives: Annotated[
+        int, Meta(ge=1, description="Negatives drawn anew for each list in each epoch.")
+    ] = 15
+    max_length: Annotated[
+        int, Meta(ge=8, description="Longest query and passage together in tokens.")
+    ] = 256
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Meta(description="Number format of training; auto takes bf16 where the hardware has it."),
+    ] = "auto"
+
+
+class RetrieverConfig(msgspec.Struct, frozen=True):
+    """The dense retriever."""
+
+    base: Annotated[
+        str,
+        Meta(min_length=1, description="Encoder to start from: name, folder or hub name."),
+    ] = "all-MiniLM-L6-v2"
+    input: Annotated[
+        Literal["question+query", "query", "question+reasoning+query", "question+history+query"],
+        Meta(description="What is sent: the agent's query, and what stands before it."),
+    ] = "question+query"
+    k: Annotated[int, Meta(ge=1, description="Passages shown to the agent per search.")] = 2
+    max_length: Annotated[int, Meta(ge=8, description="Longest encoder input in tokens.")] = 128
+    batch_tokens: Annotated[int, Meta(ge=1, description="Tokens per encoding batch.")] = 4096
+    train: RetrieverTrainConfig = RetrieverTrainConfig()
+    rerank: RerankConfig = RerankConfig()

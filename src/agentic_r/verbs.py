@@ -1,0 +1,301 @@
+"""What each verb of the command line does, one function each; heavy modules are imported inside."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agentic_r.config import Config, to_toml
+from agentic_r.errors import ConfigError, DataError, LLMError, MissingExtraError
+from agentic_r.waiting import wait
+
+if TYPE_CHECKING:
+    from agentic_r.agent.agent import SearchAgent
+    from agentic_r.evaluation.benchmark import Row
+    from agentic_r.loop import Outcome
+    from agentic_r.steps import Loop, Retrieval
+    from agentic_r.types import Trajectory
+
+
+def _say(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def _show(rows: Sequence[Row]) -> None:
+    """Print the table, and what it cannot say by itself."""
+    from agentic_r.evaluation.report import notes, table
+
+    print("\n".join(["", table(rows), *notes(rows)]))
+
+
+def dry_run(options: argparse.Namespace, config: Config) -> None:
+    """Print the settings as TOML, and the stages of the loop or the grid as comments below."""
+    from agentic_r.evaluation.plan import wanted
+
+    print(to_toml(config), end="")
+    if options.verb == "evaluate" and wanted(config):
+        _describe_grid(config)
+        return
+    from agentic_r.loop import stage_names
+
+    print("\n# The stages of the loop, in order:")
+    print("\n".join(f"#   {name}" for name in stage_names(config)))
+
+
+def _run(options: argparse.Namespace, config: Config, until: str = "") -> Outcome:
+    from agentic_r.loop import open_run, run_loop
+
+    with open_run(config, getattr(options, "fork", "")) as run:
+        return run_loop(run, config, _say, until)
+
+
+def loop(options: argparse.Namespace, config: Config) -> None:
+    """Run the whole loop, print its table and say where the report is."""
+    from agentic_r.evaluation.report import write_report
+    from agentic_r.loop import open_run, run_loop
+    from agentic_r.summary import headline, summarise_run
+
+    with open_run(config, options.fork) as run:
+        outcome = run_loop(run, config, _say)
+        report = summarise_run(outcome)
+        _, page = write_report(run.folder, report)
+    _show(report.rows)
+    print(f"\n{headline(report)}\n\nReport: {page}")
+
+
+def index(options: argparse.Namespace, config: Config) -> None:
+    """Encode the corpus with the untouched encoder."""
+    outcome = _run(options, config, "base/index")
+    print(f"{len(outcome.loop.data.corpus):,} passages in {outcome.loop.run.folder}/base/index")
+
+
+def _latest(config: Config, *, agent: bool = False) -> tuple[Loop, Retrieval, str]:
+    """Open the newest retriever of a run: that of its last finished iteration, else the base."""
+    from agentic_r.loop import latest_retrieval, open_run
+
+    with open_run(config) as run:
+        return latest_retrieval(run, config, agent=agent)
+
+
+def search(options: argparse.Namespace, config: Config) -> None:
+    """Print what the newest retriever returns for a query."""
+    loop, retrieval, name = _latest(config)
+    print(f"{name} retriever")
+    hits = retrieval.retriever.search([options.query], loop.config.retriever.k)[0]
+    for rank, hit in enumerate(hits, 1):
+        print(f"{rank}. {hit.score:.3f}  {hit.passage.id}  {hit.passage.title}")
+        print(f"   {hit.passage.text}")
+
+
+def ask(options: argparse.Namespace, config: Config) -> None:
+    """Answer one question, every turn printed when it happens."""
+    agent = _agent(config)
+    trajectory = _answer(agent, options.question)
+    if trajectory.stop == "error":
+        raise LLMError(trajectory.error)
+
+
+def chat(options: argparse.Namespace, config: Config) -> None:
+    """Answer questions until an empty line or the end of the input."""
+    agent = _agent(config)
+    print("Ask; an empty line or Ctrl-D ends.")
+    while True:
+        try:
+            question = input("\n> ").strip()
+        except EOFError:
+            print()
+            return
+        if not question:
+            return
+        _answer(agent, question)
+
+
+def _agent(config: Config) -> SearchAgent:
+    loop, retrieval, name = _latest(config, agent=True)
+    agent = loop.agent(retrieval.retriever)
+    print(f"{name} retriever, k={agent.k}\n")
+    return agent
+
+
+def _answer(agent: SearchAgent, question: str) -> Trajectory:
+    """Let the agent answer, and print every turn when it happens."""
+    from agentic_r.agent.shown import end_text, in_colour, turn_text
+    from agentic_r.types import Question, Trajectory
+
+    colour = in_colour(sys.stdout)
+    start = Trajectory("ask", Question("ask", question, ()))
+    [end] = agent.continue_(
+        [start], on_turn=lambda now, _: print(turn_text(now, colour), flush=True)
+    )
+    print(end_text(end, colour))
+    return end
+
+
+def rollout(options: argparse.Namespace, config: Config) -> None:
+    """Run the loop up to the rollouts of an iteration."""
+    _reach(options, config, "rollouts")
+
+
+def label(options: argparse.Namespace, config: Config) -> None:
+    """Run the loop up to the labels of an iteration."""
+    _reach(options, config, "labels")
+
+
+def train(options: argparse.Namespace, config: Config) -> None:
+    """Run the loop up to a trained learner, or say what memory the agent needs."""
+    if options.plan:
+        from agentic_r.agent.memory import plan
+
+        print(plan(config, options.gpus))
+        return
+    if options.learner == "agent" and not config.agent.train.wanted:
+        raise ConfigError("agent.train.epochs is 0, expected at least 1 to train the agent")
+    if options.learner == "reranker" and not config.retriever.rerank.epochs:
+        raise ConfigError(
+            "retriever.rerank.epochs is 0, expected at least 1 to train the re-ranker"
+        )
+    _reach(options, config, options.learner)
+    if options.learner != "agent":
+        from agentic_r.learning import told
+        from agentic_r.loop import run_folder
+
+        stage = run_folder(config) / f"iteration-{options.iteration}" / options.learner
+        print(told(stage, config.retriever.train.dev_k))
+
+
+def _reach(options: argparse.Namespace, config: Config, step: str) -> None:
+    """Run the loop up to a step of an iteration and say where it lies."""
+    if not 1 <= options.iteration <= config.loop.iterations:
+        raise ConfigError(
+            f"--iteration: got {options.iteration}, expected 1 to {config.loop.iterations} "
+            "(loop.iterations)"
+        )
+    stage = f"iteration-{options.iteration}/{step}"
+    outcome = _run(options, config, stage)
+    print(f"done: {outcome.loop.run.folder / stage}")
+
+
+def evaluate(options: argparse.Namespace, config: Config) -> None:
+    """Measure the systems of the loop, or a grid, and print the table."""
+    from agentic_r.evaluation.plan import wanted
+
+    if wanted(config):
+        _evaluate_grid(options, config)
+        return
+    if options.trec:
+        raise ConfigError("--trec needs a grid: set evaluation.datasets (see docs/evaluate.md)")
+    from agentic_r.loop import measure_dev, open_run, run_loop
+
+    with open_run(config, options.fork) as run:
+        if options.split == "test":
+            rows = run_loop(run, config, _say).rows
+        else:
+            last = f"iteration-{config.loop.iterations}/index"
+            rows = measure_dev(run_loop(run, config, _say, last))
+    _show(rows)
+
+
+def _evaluate_grid(options: argparse.Namespace, config: Config) -> None:
+    from pathlib import Path
+
+    from agentic_r.evaluation.plan import missing, plan
+
+    if options.split != "test":
+        raise ConfigError("--split is for the loop's own table; name the split in the data set")
+    found = plan(config)
+    gone = missing(config, found)
+    if gone:
+        raise DataError(f"{gone[0]}: there is no such file; check the path")
+    from agentic_r.evaluation.terminal import show_run, show_trec
+    from agentic_r.grid import open_grid, run_grid, trec_files
+    from agentic_r.loop import open_run
+
+    with open_run(config, options.fork) as run:
+        measured = run_grid(open_grid(run, config, found), _say)
+        folder = run.folder
+    print()
+    print("\n".join(show_run(folder)))
+    if options.trec:
+        print("\n".join(show_trec(trec_files(measured), Path(options.trec))))
+    print(f"\nRows: {folder / 'rows.jsonl'}")
+
+
+def _describe_grid(config: Config) -> None:
+    """Say what the grid would measure, without network; raises DataError for a missing file."""
+    from agentic_r.evaluation.plan import describe, missing, plan
+
+    found = plan(config)
+    print("\n# The grid:")
+    print("\n".join(f"# {line}" for line in describe(config, found)))
+    gone = missing(config, found)
+    if gone:
+        raise DataError(f"{gone[0]}: there is no such file; check the path")
+
+
+def serve(options: argparse.Namespace, config: Config) -> None:
+    """Serve the newest retriever until stopped."""
+    import agentic_r
+
+    given = {"host": options.host, "port": options.port}
+    settings = {key: value for key, value in given.items() if value is not None}
+    limits = msgspec.structs.replace(config.serve, **settings)
+    if not 0 <= limits.port <= 65535:
+        raise ConfigError(f"--port: got {limits.port}, expected 0 to 65535")
+    try:
+        if options.mcp:
+            from agentic_r.serve.mcp import over_stdio
+        else:
+            from agentic_r.serve.server import serve
+    except ModuleNotFoundError as error:
+        extra = "mcp" if options.mcp else "serve"
+        raise MissingExtraError(str(error.name), extra) from None
+    from agentic_r.served import open_served
+
+    opener = partial(open_served, config)
+    if options.mcp:
+        wait(over_stdio(opener, limits, agentic_r.__version__))
+    else:
+        serve(opener, limits, agentic_r.__version__, lambda text: print(text, flush=True))
+
+
+def status(options: argparse.Namespace) -> None:
+    """Print what a run has done and what it owes."""
+    from agentic_r.stage import status
+
+    for name, state, counts in status(options.run):
+        numbers = ", ".join(f"{value} {key}" for key, value in counts.items())
+        print(f"{state:<11} {name:<50} {numbers}")
+
+
+def report(options: argparse.Namespace) -> None:
+    """Print finished runs, compare their rows, and write a page over several."""
+    from pathlib import Path
+
+    from agentic_r.evaluation.report import read_report
+    from agentic_r.evaluation.terminal import show_comparison, show_run, write_overview
+
+    folders = [Path(folder) for folder in options.run]
+    if options.compare:
+        print("\n".join(show_comparison(folders, options.compare, options.metric)))
+        return
+    grids = False
+    for folder in folders:
+        print(folder)
+        if (folder / "rows.jsonl").is_file() or (folder / "grid").is_dir():
+            grids = True
+            print("\n".join(show_run(folder, options.metric, options.over)))
+        if (folder / "report.json").is_file() or not grids:
+            from agentic_r.summary import headline
+
+            report = read_report(folder / "report.json")
+            _show(report.rows)
+            print(f"\n{headline(report)}\n")
+    if grids or len(folders) > 1 or options.page:
+        page = Path(options.page) if options.page else folders[0] / "comparison.html"
+        write_overview(page, folders, options.metric, options.over)
+        print(f"Page: {page}")
