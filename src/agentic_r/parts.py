@@ -210,7 +210,7 @@ async def _able(config: Config, llm: LLM) -> None:
 
     spoken = open_dialect(config.agent, llm)
     prompt = spoken.prompt(Trajectory("trial", Question("trial", TRIAL.question, ())))
-    names = needed(prompt, getattr(spoken, "needs", ()))
+    names = needed(prompt, sorted(getattr(spoken, "needs", ())))
     asked: Any = llm
     if not hasattr(llm, "capabilities"):
         # It says nothing of itself, so it takes text alone; it may be down all the same.
