@@ -93,7 +93,7 @@ BAD: list[tuple[str, str, str]] = [
         '{modle = "x"}',
         r"evaluation.agents, entry 1: .*agent.modle; did you mean agent.model",
     ),
-    ("agents", "{turns = 0}", r"entry 1: agent.turns: got 0, expected an integer of at least 1"),
+    ("agents", "{batch = 0}", r"entry 1: agent.batch: got 0, expected an integer of at least 1"),
     ("agents", '{label = "-"}', r"entry 1: label: got '-', expected a name"),
     ("agents", '{label = "a b"}, {label = "A-B"}', r"evaluation.agents: 'A-B' is taken"),
     ("retrievers", '{kind = "magic"}', r'entry 1: kind: got .magic., expected one of "dense"'),
