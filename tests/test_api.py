@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +12,7 @@ from agentic_r.api import HopOrLLMSubAnswers
 from agentic_r.config import UtilityConfig
 from agentic_r.errors import ConfigError
 from agentic_r.testing import OracleReader, ScriptedLLM
-from agentic_r.testing.server import Server
+from agentic_r.testing.server import Server, build_parser
 from agentic_r.utility.select import UpstreamRule
 from agentic_r.utility.subanswers import LLMSubAnswers
 
@@ -51,7 +50,7 @@ def server() -> Iterator[str]:
         def generate(self, prompts: Sequence[str], sampling: ar.Sampling) -> list[ar.Completion]:
             raise ar.LLMError("only chats are served")
 
-    options = argparse.Namespace(port=0, trim_stop=False, ignore_stop=False, fail_first=0)
+    options = build_parser().parse_args([])
     with Server(Mute(), "grader", options) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()

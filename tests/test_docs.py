@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib.util
 import json
@@ -21,7 +20,7 @@ from agentic_r.data.questions import hops
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.evaluation.report import Report
 from agentic_r.testing import OracleReader
-from agentic_r.testing.server import Server
+from agentic_r.testing.server import Server, build_parser
 from agentic_r.types import Example, Trajectory, Utility
 from agentic_r.utility.labelled import Labelled
 from agentic_r.world import Sizes, generate
@@ -59,7 +58,7 @@ class Mute:
 
 @pytest.fixture
 def judge_url() -> Iterator[str]:
-    options = argparse.Namespace(port=0, trim_stop=False, ignore_stop=False, fail_first=0)
+    options = build_parser().parse_args([])
     with Server(Mute(), "grader", options) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()

@@ -128,23 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
             "--iteration", type=int, default=1, metavar="N", help="which iteration, from 1"
         )
         if name == "train":
-            added.add_argument(
-                "learner", choices=("retriever", "reranker", "agent"), help="which to train"
-            )
-            added.add_argument(
-                "--plan", action="store_true", help="say what memory the agent needs, and stop"
-            )
-            added.add_argument(
-                "--gpus", type=int, default=1, metavar="N", help="GPUs that --plan counts with"
-            )
+            _train_options(added)
     evaluate = verb("evaluate", verbs.evaluate, "Measure every system and print the table.")
-    evaluate.add_argument(
-        "--split", choices=("dev", "test"), default="test", help="the loop's questions to measure"
-    )
-    evaluate.add_argument(
-        "--trec", default="", metavar="FOLDER", help="write runs and judgements of a grid there"
-    )
-    evaluate.add_argument("--fork", default="", metavar="NAME", help="new run reusing what fits")
+    _evaluate_options(evaluate)
     serve = verb("serve", verbs.serve, "Answer searches over HTTP and MCP, with a web page.")
     serve.add_argument("--mcp", action="store_true", help="tools over standard input and output")
     serve.add_argument("--host", default=None, help="address to listen at (serve.host)")
@@ -156,6 +142,26 @@ def build_parser() -> argparse.ArgumentParser:
     about = "Print tables of finished runs; compare rows; one page over several runs."
     _report_options(parsers.add_parser("report", help=about, description=about))
     return parser
+
+
+def _train_options(train: argparse.ArgumentParser) -> None:
+    train.add_argument("learner", choices=("retriever", "reranker", "agent"), help="which to train")
+    train.add_argument(
+        "--plan", action="store_true", help="say what memory the agent needs, and stop"
+    )
+    train.add_argument(
+        "--gpus", type=int, default=1, metavar="N", help="GPUs that --plan counts with"
+    )
+
+
+def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="the loop's questions to measure"
+    )
+    evaluate.add_argument(
+        "--trec", default="", metavar="FOLDER", help="write runs and judgements of a grid there"
+    )
+    evaluate.add_argument("--fork", default="", metavar="NAME", help="new run reusing what fits")
 
 
 def _report_options(report: argparse.ArgumentParser) -> None:

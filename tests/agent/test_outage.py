@@ -33,7 +33,12 @@ def free_port() -> int:
 def answered(log: Path) -> Counter[str]:
     """What the server wrote down of completions for the agent, probes left out."""
     lines = log.read_text().splitlines() if log.exists() else []
-    return Counter(line for line in lines if "one two three" not in str(json.loads(line)["prompt"]))
+    prompts = [(line, json.loads(line)["prompt"]) for line in lines]
+    return Counter(
+        line
+        for line, prompt in prompts
+        if isinstance(prompt, str) and "one two three" not in prompt
+    )
 
 
 def run(llm: RemoteLLM, keep: list[Trajectory]) -> list[Trajectory]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import msgspec
@@ -95,27 +96,43 @@ async def rollout(
     queue = SearchQueue(retriever, k, threaded=can.independent)
     ask = Asking(queue, dialect, form, ruler_of(retriever))
 
-    async def carry(start: Trajectory) -> Trajectory:
-        trajectory = await opened(shown(start, dialect), dialect, ask)
-        while (stop := stopped(trajectory, turns)) is None:
+    carrier = Carrier(llm, dialect, ask, sampling, turns, keep_tokens, on_turn)
+    return await side_by_side(carrier.carry, starts, window=window, on_rows=on_rows)
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Carries one trajectory after the other to its end; all settings are those of `rollout`."""
+
+    llm: LLM
+    dialect: Dialect
+    ask: Asking
+    sampling: Sampling
+    turns: int
+    keep_tokens: bool
+    on_turn: OnTurn | None
+
+    async def carry(self, start: Trajectory) -> Trajectory:
+        """Take turns until the trajectory has ended; what a failed model call ends says why."""
+        dialect = self.dialect
+        trajectory = await opened(shown(start, dialect), dialect, self.ask)
+        while (stop := stopped(trajectory, self.turns)) is None:
             try:
-                completion = await llm.complete(
-                    dialect.prompt(trajectory), seeded(sampling, trajectory)
+                completion = await self.llm.complete(
+                    dialect.prompt(trajectory), seeded(self.sampling, trajectory)
                 )
             except OutageError:
                 raise
             except LLMError as error:
                 how: Stop = "context" if isinstance(error, ContextError) else "error"
                 return msgspec.structs.replace(trajectory, stop=how, error=str(error))
-            turn = read(completion, trajectory, dialect, keep_tokens)
+            turn = read(completion, trajectory, dialect, self.keep_tokens)
             if turn.searches:
-                turn = await ask.searched(turn, trajectory)
+                turn = await self.ask.searched(turn, trajectory)
             trajectory = msgspec.structs.replace(trajectory, turns=(*trajectory.turns, turn))
-            if on_turn is not None:
-                on_turn(trajectory, completion)
+            if self.on_turn is not None:
+                self.on_turn(trajectory, completion)
         return msgspec.structs.replace(trajectory, stop=stop)
-
-    return await side_by_side(carry, starts, window=window, on_rows=on_rows)
 
 
 async def _checked(
