@@ -28,8 +28,9 @@ class ScriptedLLM:
     `script` is a function of the prompt; or a mapping from what a prompt ends with (spaces
     aside) to the text, the longest that fits; or a list of texts, one a call. A Completion in
     place of a text is returned as it is, for tool calls and log-probabilities. Where the script
-    holds nothing for a prompt, LLMError is raised. The script sees a conversation as `plain` shows it; `given` are
-    the prompts as they came, `prompts` what the script saw, `samplings` the settings.
+    holds nothing for a prompt, LLMError is raised. The script sees a conversation as `plain` shows
+    it; `given` are the prompts as they came, `prompts` what the script saw, `samplings` the
+    settings.
     """
 
     capabilities = Capabilities(
