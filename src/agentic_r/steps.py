@@ -29,7 +29,7 @@ from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.trainer import train as train_encoder
 from agentic_r.stage import Run, lasting
-from agentic_r.types import Example, Question, Trajectory
+from agentic_r.types import Example, Passage, Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
 
@@ -109,21 +109,27 @@ class System:
 
 
 def write_data(loop: Loop) -> None:
-    """Keep the corpus and the questions of the run, in the FlashRAG format."""
+    """Keep the corpus (a large file: its name and digest) and the questions, as FlashRAG does."""
     stage = loop.run.stage("data", {"source": loop.config.data.source}, loop.data.digests)
     if stage.done:
         return
-    passages = (
-        {"id": p.id, "contents": f'"{p.title}"\n{p.text}' if p.title else p.text}
-        for p in loop.data.corpus
-    )
-    write_jsonl(stage.folder / "corpus.jsonl", list(passages))
-    counts = {"passages": len(loop.data.corpus)}
+    corpus = loop.data.corpus
+    if corpus.source is None:
+        write_jsonl(stage.folder / "corpus.jsonl", map(_flashrag_passage, corpus))
+    else:  # gigabytes, perhaps: the digest says which file it was
+        at = {"path": str(corpus.source), "digest": corpus.digest, "passages": len(corpus)}
+        write_atomic(stage.folder / "corpus.json", msgspec.json.encode(at))
+    counts = {"passages": len(corpus)}
     for name in ("train", "dev", "test"):
         questions: Questions = getattr(loop.data, name)
         write_jsonl(stage.folder / f"{name}.jsonl", [_flashrag(q) for q in questions])
         counts[name] = len(questions)
     stage.finish(counts)
+
+
+def _flashrag_passage(passage: Passage) -> dict[str, Any]:
+    titled = f'"{passage.title}"\n{passage.text}' if passage.title else passage.text
+    return {"id": passage.id, "contents": titled}
 
 
 def _flashrag(question: Question) -> dict[str, Any]:
