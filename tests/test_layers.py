@@ -20,6 +20,7 @@ SOURCE = Path(agentic_r.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 WORDS = ("types", "protocols", "errors", "io", "metrics", "config", "settings", "waiting")
+WORDS = (*WORDS, "settings_retrieval")
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("data",),

@@ -44,6 +44,8 @@ ABOUT_TABLES = {
     "data": "`[data]`: passages and questions",
     "world": '`[world]`: size of the generated world (`data.source = "world"`)',
     "retriever": "`[retriever]`: the dense retriever",
+    "retriever.encoder": "`[retriever.encoder]`: how the base encoder is read",
+    "retriever.index": "`[retriever.index]`: how passages are encoded and searched",
     "retriever.train": "`[retriever.train]`: how it is trained",
     "agent": "`[agent]`: the search agent",
     "agent.train": "`[agent.train]`: how the agent is trained on its own correct trajectories",

@@ -100,7 +100,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     loop = verb("loop", _loop, "Run the whole loop; the same command resumes it.")
     loop.add_argument("--fork", default="", metavar="NAME", help="new run that reuses what fits")
-    verb("index", _index, "Encode the corpus with the untouched encoder.")
+    index = verb("index", _index, "Encode the corpus with the untouched encoder.")
+    index.add_argument(
+        "--verify", action="store_true", help="read every byte of the run's indexes and compare"
+    )
     search = verb("search", _search, "Show what the latest retriever returns for a query.")
     search.add_argument("query", metavar="QUERY", help="what to search for")
     ask = verb("ask", _ask, "Put one question to the agent and show every turn.")
@@ -172,8 +175,18 @@ def _loop(options: argparse.Namespace, config: Config) -> None:
 
 
 def _index(options: argparse.Namespace, config: Config) -> None:
+    from agentic_r.loop import run_folder
+    from agentic_r.retriever.index import about, indexes, read_manifest, verify
+
+    if options.verify:
+        for folder in indexes(run_folder(config)):
+            manifest = verify(folder)
+            print(f"{folder}: whole ({', '.join(manifest.files)}); {about(manifest)}")
+        return
     outcome = _run(options, config, "base/index")
-    print(f"{len(outcome.loop.data.corpus):,} passages in {outcome.loop.run.folder}/base/index")
+    folder = outcome.loop.run.folder / "base" / "index"
+    print(f"{len(outcome.loop.data.corpus):,} passages in {folder}")
+    print(about(read_manifest(folder / "index")))
 
 
 def _latest(config: Config) -> tuple[Loop, Retrieval, str]:

@@ -27,14 +27,17 @@ from agentic_r.settings import (
     UtilityConfig,
     WorldConfig,
 )
+from agentic_r.settings_retrieval import EncoderConfig, IndexConfig
 
 __all__ = [
     "AgentConfig",
     "AgentTrainConfig",
     "Config",
     "DataConfig",
+    "EncoderConfig",
     "EvaluationConfig",
     "Field",
+    "IndexConfig",
     "LoopConfig",
     "RetrieverConfig",
     "RetrieverTrainConfig",

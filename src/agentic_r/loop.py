@@ -19,9 +19,15 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
-from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
+from agentic_r.parts import (
+    check_servers,
+    gold_known,
+    load_encoder,
+    open_agent,
+    open_data,
+    open_encoder,
+)
 from agentic_r.retriever.bm25 import BM25Retriever
-from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import Run
 from agentic_r.steps import (
@@ -233,7 +239,7 @@ def latest_retrieval(run: Run, config: Config) -> tuple[Loop, Retrieval, str]:
         folder = run.folder / f"iteration-{number}"
         if (folder / "retriever" / "manifest.json").is_file():
             model = folder / "retriever" / "model"
-            encoder = Encoder.load(str(model), max_length=config.retriever.max_length)
+            encoder = load_encoder(config, str(model))
             name = f"iteration {number}"
             return loop, index(loop, f"iteration-{number}/index", encoder), name
     return loop, index(loop, "base/index", open_encoder(config)), "untouched"

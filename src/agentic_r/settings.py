@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from agentic_r.settings_retrieval import EncoderConfig, IndexConfig
+
 Positive = Annotated[int, Meta(ge=1)]
 
 JUDGE = r"^(offline|https?://.+)$"
@@ -94,8 +96,12 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
         Meta(description="What is sent: the agent's query, and what stands before it."),
     ] = "question+query"
     k: Annotated[int, Meta(ge=1, description="Passages shown to the agent per search.")] = 2
-    max_length: Annotated[int, Meta(ge=8, description="Longest encoder input in tokens.")] = 128
+    max_length: Annotated[
+        int, Meta(ge=0, description="Longest encoder input in tokens; 0 takes the model's own.")
+    ] = 128
     batch_tokens: Annotated[int, Meta(ge=1, description="Tokens per encoding batch.")] = 4096
+    encoder: EncoderConfig = EncoderConfig()
+    index: IndexConfig = IndexConfig()
     train: RetrieverTrainConfig = RetrieverTrainConfig()
 
 

@@ -42,6 +42,7 @@ UNAFFECTING = frozenset(
     {
         "name",
         "runs",
+        "retriever.index.workers",
         "agent.concurrency",
         "agent.timeout",
         "agent.api_key_env",

@@ -22,7 +22,7 @@ from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
 from agentic_r.io import digest_file, fingerprint, write_atomic, write_jsonl
 from agentic_r.metrics import exact_match
-from agentic_r.parts import Data, open_judge
+from agentic_r.parts import Data, load_encoder, open_judge
 from agentic_r.protocols import LLM, Retriever
 from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.dense import DenseRetriever
@@ -144,15 +144,18 @@ def _flashrag(question: Question) -> dict[str, Any]:
 def index(loop: Loop, name: str, encoder: Encoder) -> Retrieval:
     """Encode the corpus with an encoder, or open the index that is there."""
     stage = loop.run.stage(
-        name, {}, {"corpus": loop.data.corpus.digest, "encoder": encoder.fingerprint}
+        name,
+        loop.settings("retriever.index"),
+        {"corpus": loop.data.corpus.digest, "encoder": encoder.fingerprint},
     )
     folder = stage.folder / "index"
     if stage.done:
         return Retrieval(
             DenseRetriever.open(encoder, loop.data.corpus, folder), encoder.fingerprint
         )
-    retriever = DenseRetriever.build(encoder, loop.data.corpus, folder)
-    stage.finish({"passages": len(loop.data.corpus)})
+    retriever = DenseRetriever.build(encoder, loop.data.corpus, folder, loop.config.retriever.index)
+    made = retriever.index.manifest
+    stage.finish({"passages": len(loop.data.corpus)}, engine=made.engine, recall=made.recall)
     return Retrieval(retriever, encoder.fingerprint)
 
 
@@ -335,7 +338,7 @@ def trained(
             {"examples": len(examples), "steps": len(result.curve)}, precision=result.precision
         )
     with stage.rows("curve.jsonl", CurvePoint) as rows:
-        return Encoder.load(str(model), max_length=loop.config.retriever.max_length), rows.rows
+        return load_encoder(loop.config, str(model)), rows.rows
 
 
 def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> Loop:
