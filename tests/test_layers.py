@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("utility", "evaluation", "serve"),
     ("manifest",),
     ("stage",),
-    ("parts",),
+    ("parts", "finding"),
     ("steps",),
     ("loop",),
     ("summary", "api"),

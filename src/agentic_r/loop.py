@@ -19,6 +19,7 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
+from agentic_r.finding import compose
 from agentic_r.parts import (
     check_servers,
     gold_known,
@@ -27,6 +28,7 @@ from agentic_r.parts import (
     open_data,
     open_encoder,
 )
+from agentic_r.protocols import Retriever
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import Run
@@ -233,13 +235,27 @@ def measure_dev(outcome: Outcome) -> list[Row]:
 
 
 def latest_retrieval(run: Run, config: Config) -> tuple[Loop, Retrieval, str]:
-    """Open the newest retriever of a run and its name: the last iteration's, else the base."""
+    """Open what search and ask use, and its name: dense is the last iteration's, else the base."""
     loop = open_loop(run, config)
+    name: str = config.retriever.kind
+
+    def dense() -> tuple[Retriever, str]:
+        nonlocal name
+        retrieval, latest = _latest_dense(loop)
+        name = latest if name == "dense" else f"{name} ({latest} dense)"
+        return retrieval.retriever, retrieval.key
+
+    retriever, key = compose(config, loop.data.corpus, dense)
+    if config.retriever.rerank.model:
+        name += ", reranked"
+    return loop, Retrieval(retriever, key), name
+
+
+def _latest_dense(loop: Loop) -> tuple[Retrieval, str]:
+    run, config = loop.run, loop.config
     for number in range(config.loop.iterations, 0, -1):
         folder = run.folder / f"iteration-{number}"
         if (folder / "retriever" / "manifest.json").is_file():
-            model = folder / "retriever" / "model"
-            encoder = load_encoder(config, str(model))
-            name = f"iteration {number}"
-            return loop, index(loop, f"iteration-{number}/index", encoder), name
-    return loop, index(loop, "base/index", open_encoder(config)), "untouched"
+            encoder = load_encoder(config, str(folder / "retriever" / "model"))
+            return index(loop, f"iteration-{number}/index", encoder), f"iteration {number}"
+    return index(loop, "base/index", open_encoder(config)), "untouched"

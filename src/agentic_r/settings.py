@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from agentic_r.settings_retrieval import EncoderConfig, IndexConfig
+from agentic_r.settings_retrieval import EncoderConfig, IndexConfig, RemoteConfig, RerankConfig
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -85,7 +85,15 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
 
 
 class RetrieverConfig(msgspec.Struct, frozen=True):
-    """The dense retriever."""
+    """The retriever."""
+
+    kind: Annotated[
+        Literal["dense", "bm25", "fused", "remote", "web"],
+        Meta(description="What search and ask use; fused: dense and BM25. The loop is dense."),
+    ] = "dense"
+    cache: Annotated[
+        str, Meta(description="File that keeps what search and ask found; empty keeps nothing.")
+    ] = ""
 
     base: Annotated[
         str,
@@ -102,6 +110,8 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
     batch_tokens: Annotated[int, Meta(ge=1, description="Tokens per encoding batch.")] = 4096
     encoder: EncoderConfig = EncoderConfig()
     index: IndexConfig = IndexConfig()
+    rerank: RerankConfig = RerankConfig()
+    remote: RemoteConfig = RemoteConfig()
     train: RetrieverTrainConfig = RetrieverTrainConfig()
 
 

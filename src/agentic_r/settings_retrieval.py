@@ -69,3 +69,27 @@ class IndexConfig(msgspec.Struct, frozen=True):
     workers: Annotated[
         int, Meta(ge=0, description="Processes that encode a large corpus; 0: one a GPU.")
     ] = 0
+
+
+class RerankConfig(msgspec.Struct, frozen=True):
+    """Ranking the best passages anew, in search and ask."""
+
+    model: Annotated[
+        str, Meta(description="Cross-encoder: folder or hub name; empty ranks nothing anew.")
+    ] = ""
+    depth: Annotated[int, Meta(ge=1, description="Passages that are ranked anew.")] = 50
+    max_length: Annotated[
+        int, Meta(ge=8, description="Longest query and passage together, in tokens.")
+    ] = 512
+
+
+class RemoteConfig(msgspec.Struct, frozen=True):
+    """A retriever behind a URL, for kind remote or web."""
+
+    url: Annotated[
+        str, Meta(description="Server with POST /retrieve, or a Serper-compatible search API.")
+    ] = ""
+    api_key_env: Annotated[
+        str, Meta(description="Name of the environment variable that holds its key.")
+    ] = ""
+    timeout: Annotated[float, Meta(gt=0, description="Seconds to wait for one reply.")] = 120.0
