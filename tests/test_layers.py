@@ -19,8 +19,10 @@ import agentic_r
 SOURCE = Path(agentic_r.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-WORDS = ("types", "protocols", "errors", "io", "metrics", "config", "settings", "waiting")
-WORDS = (*WORDS, "settings_retrieval")
+WORDS = (
+    *("types", "protocols", "errors", "io", "metrics", "config", "settings", "settings_retrieval"),
+    "waiting",
+)
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("data",),

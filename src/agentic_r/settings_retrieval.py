@@ -7,6 +7,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+SEARCH_ONLY = frozenset(
+    f"retriever.{name}"
+    for name in (
+        *("index.workers", "kind", "cache", "rerank.model", "rerank.depth", "rerank.max_length"),
+        *("remote.url", "remote.api_key_env", "remote.timeout"),
+    )
+)
+"""Settings that no stage of a run depends on: they move search and ask, or speed alone."""
+
 
 class EncoderConfig(msgspec.Struct, frozen=True):
     """How the base encoder is read; auto takes what its files or its family say."""

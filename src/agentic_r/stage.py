@@ -35,22 +35,14 @@ from agentic_r.manifest import (
     sweep,
     verify,
 )
+from agentic_r.settings_retrieval import SEARCH_ONLY
 
 T = TypeVar("T")
 
-UNAFFECTING = frozenset(
+UNAFFECTING = SEARCH_ONLY | frozenset(
     {
         "name",
         "runs",
-        "retriever.index.workers",
-        "retriever.kind",
-        "retriever.cache",
-        "retriever.rerank.model",
-        "retriever.rerank.depth",
-        "retriever.rerank.max_length",
-        "retriever.remote.url",
-        "retriever.remote.api_key_env",
-        "retriever.remote.timeout",
         "agent.concurrency",
         "agent.timeout",
         "agent.api_key_env",
