@@ -147,7 +147,7 @@ def test_duplicate_ids(config: Path, refused: Refused) -> None:
     corpus = write_lines(config.parent / "bad.jsonl", [passage(n) for n in (0, 1, 2, 1)])
     said = refused("index", config, "--data.corpus", corpus)
     assert f"{corpus}:4" in said
-    assert "line 2" in said
+    assert f"{corpus}:2 has too" in said
     questions = write_lines(config.parent / "worse.jsonl", [question(n) for n in (5, 5)])
     said = refused("index", config, "--data.questions", questions)
     assert f"{questions}:2: got id 'q5', which line 1 has too" in said

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("manifest",),
     ("changes",),
     ("stage",),
-    ("parts",),
+    ("parts", "finding"),
     ("steps",),
     ("learning", "practice"),
     ("loop", "grid"),

@@ -112,7 +112,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     loop = verb("loop", verbs.loop, "Run the whole loop; the same command resumes it.")
     loop.add_argument("--fork", default="", metavar="NAME", help="new run that reuses what fits")
-    verb("index", verbs.index, "Encode the corpus with the untouched encoder.")
+    index = verb("index", verbs.index, "Encode the corpus with the untouched encoder.")
+    index.add_argument(
+        "--verify", action="store_true", help="read every byte of the run's indexes and compare"
+    )
     search = verb("search", verbs.search, "Show what the latest retriever returns for a query.")
     search.add_argument("query", metavar="QUERY", help="what to search for")
     ask = verb("ask", verbs.ask, "Put one question to the agent and show every turn.")

@@ -5,8 +5,10 @@ A row on disk is a `msgspec` type, one JSON object a line. Nothing here knows wh
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +18,7 @@ from typing import IO, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from agentic_r.errors import DataError, RunError
+from agentic_r.errors import DataError, MissingExtraError, RunError
 
 T = TypeVar("T")
 
@@ -30,13 +32,22 @@ def write_atomic(path: Path | str, data: str | bytes) -> None:
     The folder is made where it is missing. Raises RunError where the file cannot be written, such
     as on a full disk; the earlier file is then untouched.
     """
+    with written(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def written(path: Path | str) -> Iterator[IO[bytes]]:
+    """Yield a file to write to; it takes the place of `path`, whole, when the block ends.
+
+    Raises as `write_atomic` does; any error in the block leaves the earlier file untouched.
+    """
     path = Path(path)
-    raw = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(raw)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
@@ -56,7 +67,7 @@ def digest_file(path: Path | str) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _cannot_read(Path(path), error) from error
+        raise cannot_read(Path(path), error) from error
 
 
 def fingerprint(value: Any) -> str:
@@ -69,19 +80,32 @@ def fingerprint(value: Any) -> str:
 
 
 def json_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number from 1, line) of a file, `.gz` unpacked, blank lines left out.
+    """Yield (line number from 1, line) of a file, `.gz` and `.zst` unpacked, no blank lines.
 
     Raises DataError where the file is missing or cannot be read.
     """
     path = Path(path)
     try:
-        with _open_bytes(path) as file:
+        with open_bytes(path) as file:
             for number, line in enumerate(file, start=1):
                 stripped = line.removeprefix(b"\xef\xbb\xbf").strip()
                 if stripped:
                     yield number, stripped
     except (OSError, EOFError, zlib.error) as error:
-        raise _cannot_read(path, error) from error
+        raise cannot_read(path, error) from error
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes, `.gz` and `.zst` unpacked on the way.
+
+    Raises MissingExtraError where `.zst` needs a package that is not installed. A damaged `.zst`
+    raises OSError at reading, as a damaged `.gz` does.
+    """
+    if path.suffix == ".gz":
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    if path.suffix == ".zst":
+        return cast("IO[bytes]", io.BufferedReader(_Unpacked(path), 1 << 20))
+    return path.open("rb")
 
 
 def decode_line(path: Path | str, number: int, line: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -107,7 +131,10 @@ def read_jsonl(path: Path | str, type: type[T], allow_empty: bool = False) -> li
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> None:
     """Write rows as JSON lines, all or nothing. Raises RunError where it cannot be written."""
-    write_atomic(path, _encode(rows))
+    with written(path) as file:
+        encoder = msgspec.json.Encoder()
+        for row in rows:
+            file.write(encoder.encode(row) + b"\n")
 
 
 class Rows(Generic[T]):
@@ -226,10 +253,53 @@ def _encode(rows: Iterable[Any]) -> bytes:
     return msgspec.json.Encoder().encode_lines(list(rows))
 
 
-def _open_bytes(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    return path.open("rb")
+class _Unpacked(io.RawIOBase):
+    """The unpacked bytes of a `.zst` file; a cut or damaged file is an OSError."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import zstandard
+        except ModuleNotFoundError:
+            raise MissingExtraError("zstandard", "corpora") from None
+        self._damage = zstandard.ZstdError
+        self._packed = path.open("rb")
+        self._frame: Any = None
+        self._new = zstandard.ZstdDecompressor
+        self._ready = b""
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer`; 0 at the end of the file."""
+        while not self._ready and self._more():
+            pass
+        taken = self._ready[: len(buffer)]
+        self._ready = self._ready[len(taken) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def close(self) -> None:
+        """Close the packed file too."""
+        self._packed.close()
+        super().close()
+
+    def _more(self) -> bool:
+        """Unpack some more of the file; a file may hold several frames one after the other."""
+        block = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
+        block = block or self._packed.read(1 << 17)
+        if not block:
+            if self._frame is not None and not self._frame.eof:
+                raise OSError("the file ends too early")
+            return False
+        if self._frame is None or self._frame.eof:
+            self._frame = self._new().decompressobj()
+        try:
+            self._ready = self._frame.decompress(block)
+        except self._damage as error:
+            raise OSError(str(error)) from None
+        return True
 
 
 def _shown(line: bytes) -> str:
@@ -245,7 +315,8 @@ def _why(error: Exception) -> str:
     return f"one JSON object a line ({error})"
 
 
-def _cannot_read(path: Path, error: Exception) -> DataError:
+def cannot_read(path: Path, error: Exception) -> DataError:
+    """Return the error to raise where a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: there is no such file; check the path")
     if isinstance(error, IsADirectoryError):

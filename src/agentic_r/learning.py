@@ -12,6 +12,7 @@ from agentic_r.agent.query import save_form, sent
 from agentic_r.data.questions import Questions, hops
 from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, read_jsonl, write_jsonl
+from agentic_r.parts import load_encoder
 from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.development import hold_out
 from agentic_r.retriever.encoder import Encoder
@@ -114,7 +115,7 @@ def trained(
         counts = {"examples": len(kept), "steps": len(result.curve)}
         stage.finish(counts, precision=result.precision, kept_step=result.step)
     with stage.rows(CURVE_FILE, CurvePoint) as points:
-        return Encoder.load(str(model), max_length=loop.config.retriever.max_length), points.rows
+        return load_encoder(loop.config, str(model)), points.rows
 
 
 def reranker_trained(loop: Loop, name: str, examples: Sequence[Example]) -> Path:

@@ -21,11 +21,19 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
+from agentic_r.finding import compose
 from agentic_r.learning import CurvePoint, check_training, reranker_trained, trained
-from agentic_r.parts import check_servers, gold_known, open_agent, open_data, open_encoder
+from agentic_r.parts import (
+    check_servers,
+    gold_known,
+    load_encoder,
+    open_agent,
+    open_data,
+    open_encoder,
+)
 from agentic_r.practice import refuse_unfit, reinforced
+from agentic_r.protocols import Retriever
 from agentic_r.retriever.bm25 import BM25Retriever
-from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import Run
 from agentic_r.steps import (
@@ -244,18 +252,32 @@ def measure_dev(outcome: Outcome) -> list[Row]:
 def latest_retrieval(
     run: Run, config: Config, *, agent: bool = False
 ) -> tuple[Loop, Retrieval, str]:
-    """Open the newest retriever of a run and its name: the last iteration's, else the base.
+    """Open what search and ask use, and its name: dense is the last iteration's, else the base.
 
     With `agent`, the agent's model is tried before an index is made.
     """
     loop = open_loop(run, config)
     if agent:
         check_servers(config, loop.data, loop.llm, agent=True, judge=False)
+    name: str = config.retriever.kind
+
+    def dense() -> tuple[Retriever, str]:
+        nonlocal name
+        retrieval, latest = _latest_dense(loop)
+        name = latest if name == "dense" else f"{name} ({latest} dense)"
+        return retrieval.retriever, retrieval.key
+
+    retriever, key = compose(config, loop.data.corpus, dense)
+    if config.retriever.rerank.model:
+        name += ", reranked"
+    return loop, Retrieval(retriever, key), name
+
+
+def _latest_dense(loop: Loop) -> tuple[Retrieval, str]:
+    run, config = loop.run, loop.config
     for number in range(config.loop.iterations, 0, -1):
         folder = run.folder / f"iteration-{number}"
         if (folder / "retriever" / "manifest.json").is_file():
-            model = folder / "retriever" / "model"
-            encoder = Encoder.load(str(model), max_length=config.retriever.max_length)
-            name = f"iteration {number}"
-            return loop, index(loop, f"iteration-{number}/index", encoder), name
-    return loop, index(loop, "base/index", open_encoder(config)), "untouched"
+            encoder = load_encoder(config, str(folder / "retriever" / "model"))
+            return index(loop, f"iteration-{number}/index", encoder), f"iteration {number}"
+    return index(loop, "base/index", open_encoder(config)), "untouched"

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.hub import fetched
@@ -120,10 +122,31 @@ def gold_known(questions: Sequence[Question]) -> bool:
 
 
 def open_encoder(config: Config) -> Encoder:
-    """Load the untouched encoder."""
+    """Load the untouched encoder, read as the table `retriever.encoder` says."""
+    return load_encoder(config, config.retriever.base)
+
+
+def load_encoder(config: Config, name: str) -> Encoder:
+    """Load the untouched encoder by name, or a trained one by its folder.
+
+    A trained one was saved with what the untouched one was changed to.
+    """
     from agentic_r.retriever.encoder import Encoder
 
-    return Encoder.load(config.retriever.base, max_length=config.retriever.max_length)
+    settings = config.retriever.encoder
+    changes: dict[str, Any] = {}
+    if name == config.retriever.base:
+        given = msgspec.structs.asdict(settings)
+        changes = {k: v for k, v in given.items() if k != "dtype" and v not in ("auto", 0)}
+        if "normalise" in changes:
+            changes["normalise"] = changes["normalise"] == "yes"
+    return Encoder.load(
+        name,
+        max_length=config.retriever.max_length or None,
+        batch_tokens=config.retriever.batch_tokens,
+        dtype=settings.dtype,
+        changes=changes,
+    )
 
 
 def open_agent(config: Config, data: Data, log: Path | None = None) -> tuple[LLM, str]:

@@ -12,7 +12,7 @@ from agentic_r.agent.query import read_form
 from agentic_r.config import Config
 from agentic_r.errors import LLMError
 from agentic_r.loop import open_run, run_folder
-from agentic_r.parts import Data, open_data, open_encoder
+from agentic_r.parts import Data, load_encoder, open_data, open_encoder
 from agentic_r.protocols import Completion, Prompt, Sampling
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
@@ -41,7 +41,7 @@ def open_served(config: Config) -> Served:
     if number is not None:
         part = folder / f"iteration-{number}"
         model = part / "retriever" / "model"
-        encoder = Encoder.load(str(model), max_length=config.retriever.max_length)
+        encoder = load_encoder(config, str(model))
         form = read_form(model, config.retriever.input)
         offers.append(_offer(f"iteration {number}", encoder, part / "index", form, data))
     if _finished(folder / "base" / "index"):

@@ -29,7 +29,7 @@ from agentic_r.protocols import LLM, Retriever
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.stage import Run
-from agentic_r.types import Question, Trajectory
+from agentic_r.types import Passage, Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
 
@@ -103,21 +103,27 @@ class System:
 
 
 def write_data(loop: Loop) -> None:
-    """Keep the corpus and the questions of the run, in the FlashRAG format."""
+    """Keep the corpus (a large file: its name and digest) and the questions, as FlashRAG does."""
     stage = loop.run.stage("data", {"source": loop.config.data.source}, loop.data.digests)
     if stage.done:
         return
-    passages = (
-        {"id": p.id, "contents": f'"{p.title}"\n{p.text}' if p.title else p.text}
-        for p in loop.data.corpus
-    )
-    write_jsonl(stage.folder / "corpus.jsonl", list(passages))
-    counts = {"passages": len(loop.data.corpus)}
+    corpus = loop.data.corpus
+    if corpus.source is None:
+        write_jsonl(stage.folder / "corpus.jsonl", map(_flashrag_passage, corpus))
+    else:  # gigabytes, perhaps: the digest says which file it was
+        at = {"path": str(corpus.source), "digest": corpus.digest, "passages": len(corpus)}
+        write_atomic(stage.folder / "corpus.json", msgspec.json.encode(at))
+    counts = {"passages": len(corpus)}
     for name in ("train", "dev", "test"):
         questions: Questions = getattr(loop.data, name)
         write_jsonl(stage.folder / f"{name}.jsonl", [_flashrag(q) for q in questions])
         counts[name] = len(questions)
     stage.finish(counts)
+
+
+def _flashrag_passage(passage: Passage) -> dict[str, Any]:
+    titled = f'"{passage.title}"\n{passage.text}' if passage.title else passage.text
+    return {"id": passage.id, "contents": titled}
 
 
 def _flashrag(question: Question) -> dict[str, Any]:
@@ -134,15 +140,18 @@ def index(loop: Loop, name: str, encoder: Encoder) -> Retrieval:
     if encoder.passage_side != encoder.fingerprint:
         name = "base/index"  # the query side alone was trained: passages are where they were
     stage = loop.run.stage(
-        name, {}, {"corpus": loop.data.corpus.digest, "encoder": encoder.passage_side}
+        name,
+        loop.settings("retriever.index"),
+        {"corpus": loop.data.corpus.digest, "encoder": encoder.passage_side},
     )
     folder = stage.folder / "index"
     if stage.done:
         return Retrieval(
             DenseRetriever.open(encoder, loop.data.corpus, folder), encoder.fingerprint
         )
-    retriever = DenseRetriever.build(encoder, loop.data.corpus, folder)
-    stage.finish({"passages": len(loop.data.corpus)})
+    retriever = DenseRetriever.build(encoder, loop.data.corpus, folder, loop.config.retriever.index)
+    made = retriever.index.manifest
+    stage.finish({"passages": len(loop.data.corpus)}, engine=made.engine, recall=made.recall)
     return Retrieval(retriever, encoder.fingerprint)
 
 

@@ -69,13 +69,23 @@ def loop(options: argparse.Namespace, config: Config) -> None:
 
 
 def index(options: argparse.Namespace, config: Config) -> None:
-    """Encode the corpus with the untouched encoder."""
+    """Encode the corpus with the untouched encoder, or check the indexes that are there."""
+    from agentic_r.loop import run_folder
+    from agentic_r.retriever.index import about, indexes, read_manifest, verify
+
+    if options.verify:
+        for folder in indexes(run_folder(config)):
+            manifest = verify(folder)
+            print(f"{folder}: whole ({', '.join(manifest.files)}); {about(manifest)}")
+        return
     outcome = _run(options, config, "base/index")
-    print(f"{len(outcome.loop.data.corpus):,} passages in {outcome.loop.run.folder}/base/index")
+    folder = outcome.loop.run.folder / "base" / "index"
+    print(f"{len(outcome.loop.data.corpus):,} passages in {folder}")
+    print(about(read_manifest(folder / "index")))
 
 
 def _latest(config: Config, *, agent: bool = False) -> tuple[Loop, Retrieval, str]:
-    """Open the newest retriever of a run: that of its last finished iteration, else the base."""
+    """Open what search and ask use; dense is that of the last finished iteration, else the base."""
     from agentic_r.loop import latest_retrieval, open_run
 
     with open_run(config) as run:

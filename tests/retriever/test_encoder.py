@@ -107,6 +107,61 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path, checkpoint: Path) -> N
         Encoder.load(str(checkpoint), 65)
 
 
+def test_a_file_says_more_than_the_name_and_a_change_more_than_both(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "bge-small-en-v1.5")
+    by_name = Encoder.load(str(folder))
+    assert by_name.settings.pooling == "cls"
+    assert by_name.max_length == 64  # all positions that it has
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "P"}])
+    )
+    (folder / "P").mkdir()
+    (folder / "P" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
+    (folder / "config_sentence_transformers.json").write_text(
+        '{"prompts": {"query": "q: ", "document": "d: "}, "similarity_fn_name": "dot"}'
+    )
+    by_file = Encoder.load(str(folder))
+    assert (by_file.settings.pooling, by_file.max_length) == ("mean", 20)
+    assert (by_file.settings.query_prefix, by_file.settings.passage_prefix) == ("q: ", "d: ")
+    assert not by_file.settings.normalise
+    changed = Encoder.load(str(folder), changes={"pooling": "last", "normalise": True})
+    assert (changed.settings.pooling, changed.settings.normalise) == ("last", True)
+    prints = {x.fingerprint for x in (by_name, by_file, changed)}
+    assert len(prints) == 3
+
+
+def test_vectors_that_are_not_normalised_keep_their_length(checkpoint: Path) -> None:
+    plain = Encoder.load(str(checkpoint), 32, changes={"normalise": False})
+    unit = Encoder.load(str(checkpoint), 32)
+    rows = plain.encode(TEXTS, "passage")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    assert norms.std() > 0 and abs(norms.mean() - 1) > 0.1
+    np.testing.assert_allclose(rows / norms, unit.encode(TEXTS, "passage"), atol=1e-6)
+
+
+def test_queries_may_be_shorter_and_end_with_the_end_token(checkpoint: Path) -> None:
+    encoder = Encoder.load(str(checkpoint), 32, changes={"query_length": 8})
+    assert [len(encoder.tokens(["kavron " * 50], kind)[0]) for kind in ("query", "passage")] == [
+        8,
+        32,
+    ]
+    encoder = Encoder.load(str(checkpoint), 32, changes={"append_eos": True, "pooling": "last"})
+    encoder.tokenizer.eos_token = "[MASK]"
+    for text in ("kavron", "kavron " * 50):
+        (ids,) = encoder.tokens([text], "passage")
+        assert ids[-1] == encoder.tokenizer.eos_token_id and len(ids) <= 32
+    with pytest.raises(ConfigError, match="query_length: got 65"):
+        Encoder.load(str(checkpoint), 32, changes={"query_length": 65})
+
+
+def test_a_query_side_names_its_passage_side(encoder: Encoder, checkpoint: Path) -> None:
+    assert encoder.passage_side == encoder.fingerprint
+    side = Encoder.load(str(checkpoint), 32, changes={"trained_for": "feed"})
+    assert side.passage_side == "feed"
+    assert side.fingerprint == encoder.fingerprint  # its own vectors are the same
+
+
 def test_plan_covers_every_row_within_the_budget() -> None:
     lengths = [5, 30, 2, 9, 9, 31, 1, 200]
     groups = plan(lengths, 64)

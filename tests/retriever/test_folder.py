@@ -10,7 +10,7 @@ import pytest
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import MismatchError
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.index import FlatIndex
+from agentic_r.retriever.index import Index
 
 from .conftest import NAMES, WORDS, make_checkpoint
 
@@ -87,15 +87,15 @@ def test_the_folder_can_be_read_by_others_and_says_what_it_is(
 def test_an_index_fits_the_query_side_that_was_trained_for_it(
     encoder: Encoder, corpus: Corpus, tmp_path: Path
 ) -> None:
-    FlatIndex.build(encoder, corpus, tmp_path / "index")
+    Index.build(encoder, corpus, tmp_path / "index")
     other = Encoder.load(str(make_checkpoint(tmp_path / "other", seed=1)), 32)
     settings = msgspec.structs.replace(other.settings, trained_for=encoder.fingerprint)
     query_side = Encoder(other.model, other.tokenizer, settings)
     query_side.save(tmp_path / "saved")
     loaded = Encoder.load(str(tmp_path / "saved"))
     assert loaded.fingerprint == query_side.fingerprint != other.fingerprint
-    assert len(FlatIndex.open(tmp_path / "index", loaded, corpus)) == len(corpus)
+    assert len(Index.open(tmp_path / "index", loaded, corpus)) == len(corpus)
     with pytest.raises(MismatchError, match="built with encoder"):
-        FlatIndex.open(tmp_path / "index", other, corpus)
+        Index.open(tmp_path / "index", other, corpus)
     with pytest.raises(MismatchError, match="query side alone"):
-        FlatIndex.build(loaded, corpus)
+        Index.build(loaded, corpus)

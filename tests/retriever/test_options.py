@@ -14,7 +14,7 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError, DataError, MismatchError
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.index import FlatIndex
+from agentic_r.retriever.index import Index
 from agentic_r.retriever.trainer import TrainResult, train
 from agentic_r.types import Example
 
@@ -131,14 +131,14 @@ def test_less_memory_is_the_same_training(
 def test_the_query_side_alone_leaves_the_index_valid(
     encoder: Encoder, corpus: Corpus, examples: list[Example], tmp_path: Path
 ) -> None:
-    index = FlatIndex.build(encoder, corpus, tmp_path / "index")
+    index = Index.build(encoder, corpus, tmp_path / "index")
     # Who runs what is to be found for where one was born: the untouched encoder finds the city.
     examples = [
         Example("d", x.question_id, x.query, x.negatives[:1], x.positives) for x in examples
     ]
     first = run(encoder, corpus, examples, side="query").encoder
     assert first.passage_side == encoder.fingerprint != first.fingerprint
-    FlatIndex.open(tmp_path / "index", first, corpus)
+    Index.open(tmp_path / "index", first, corpus)
     # A second training goes on from the first; the passages stay those of the untouched encoder.
     with pytest.raises(MismatchError, match="passage_encoder"):
         run(first, corpus, examples, side="query")

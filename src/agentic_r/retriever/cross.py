@@ -16,7 +16,8 @@ import transformers
 
 from agentic_r.errors import ConfigError
 from agentic_r.io import write_atomic
-from agentic_r.retriever.encoder import find_folder, plan, quiet
+from agentic_r.retriever.encoder import plan
+from agentic_r.retriever.loading import find_folder, quiet
 from agentic_r.retriever.precision import Precision, autocast, resolve
 
 _GROUP_TOKENS = 2048

@@ -14,9 +14,10 @@ from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError
 from agentic_r.retriever.encoder import Encoder, Vectors
-from agentic_r.retriever.index import FlatIndex
+from agentic_r.retriever.index import Index
 from agentic_r.retriever.ruler import QueryRuler
 from agentic_r.retriever.trainer import train
+from agentic_r.settings.retrieval import IndexConfig
 from agentic_r.types import Example, Hit
 
 _REMEMBERED = 32_768
@@ -29,7 +30,7 @@ class DenseRetriever:
     pass. Nothing is mutated by training: `fit` returns another retriever.
     """
 
-    def __init__(self, encoder: Encoder, index: FlatIndex, corpus: Corpus) -> None:
+    def __init__(self, encoder: Encoder, index: Index, corpus: Corpus) -> None:
         self.encoder = encoder
         self.index = index
         self.corpus = corpus
@@ -41,22 +42,28 @@ class DenseRetriever:
         encoder: Encoder | str,
         corpus: Corpus,
         folder: Path | None = None,
+        settings: IndexConfig | None = None,
         *,
         progress: bool = True,
     ) -> DenseRetriever:
-        """Index `corpus` with an encoder (or its name) and, with a folder, save the index."""
+        """Index `corpus` with an encoder (or its name) and, with a folder, save the index.
+
+        `settings` are those of the table `retriever.index` of a config: exact by default.
+        """
         encoder = Encoder.load(encoder) if isinstance(encoder, str) else encoder
         bar = "encoding passages" if progress else None
-        return cls(encoder, FlatIndex.build(encoder, corpus, folder, progress=bar), corpus)
+        return cls(encoder, Index.build(encoder, corpus, folder, settings, progress=bar), corpus)
 
     @classmethod
     def open(cls, encoder: Encoder | str, corpus: Corpus, folder: Path) -> DenseRetriever:
-        """Open the index saved in `folder`; raises as `FlatIndex.open` does."""
+        """Open the index saved in `folder`; raises as `Index.open` does."""
         encoder = Encoder.load(encoder) if isinstance(encoder, str) else encoder
-        return cls(encoder, FlatIndex.open(folder, encoder, corpus), corpus)
+        return cls(encoder, Index.open(folder, encoder, corpus), corpus)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return the `k` best hits for each query, best first; all passages where k is more.
+
+        An approximate index may find fewer than `k`.
 
         Raises ConfigError for k < 1.
         """
@@ -70,6 +77,7 @@ class DenseRetriever:
             query: [
                 Hit(self.corpus[int(row)], float(score))
                 for row, score in zip(rows[at], scores[at], strict=True)
+                if row >= 0
             ]
             for at, query in enumerate(unique)
         }

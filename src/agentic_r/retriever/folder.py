@@ -15,7 +15,8 @@ import msgspec
 from agentic_r.io import write_atomic
 from agentic_r.retriever.pooling import SETTINGS_FILE, EncoderSettings
 
-_MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+_MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"))
+_NORMALIZE = ("2_Normalize", "Normalize")
 _MODES = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
@@ -34,9 +35,10 @@ def write_folder(
     `notes` are lines of the card about how the encoder came to be. Weights and tokenizer are the
     caller's. Raises RunError where a file cannot be written.
     """
+    normalised = (_NORMALIZE,) if settings.normalise else ()
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
-        for i, (path, name) in enumerate(_MODULES)
+        for i, (path, name) in enumerate((*_MODULES, *normalised))
     ]
     pooling = {key: settings.pooling == mode for mode, key in _MODES.items()}
     prompts = {
@@ -59,7 +61,7 @@ def write_folder(
             "model_type": "SentenceTransformer",
             "prompts": prompts,
             "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
+            "similarity_fn_name": "cosine" if settings.normalise else "dot",
         },
         SETTINGS_FILE: settings,
     }
@@ -77,6 +79,14 @@ def card(settings: EncoderSettings, dimension: int, notes: Sequence[str] = ()) -
         if settings.trained_for
         else ""
     )
+    longest = f"{settings.max_length} tokens"
+    if settings.query_length:
+        longest += f", of queries: {settings.query_length} tokens"
+    if settings.append_eos:
+        longest += "; the token of the end is put after each text, which counts among them"
+    end = " + model.tokenizer.eos_token" if settings.append_eos else ""
+    unit = "unit vectors" if settings.normalise else "vectors"
+    scores = "then unit length; scores are cosines" if settings.normalise else "scores are products"
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -89,19 +99,19 @@ tags:
 
 # A retriever for a search agent
 
-Text to unit vectors of {dimension} numbers, trained by agentic-r on the passages that helped an
+Text to {unit} of {dimension} numbers, trained by agentic-r on the passages that helped an
 agent to answer. Started from `{Path(settings.base).name}`.
 
-- pooling: {settings.pooling}, then unit length; scores are cosines
-- longest input: {settings.max_length} tokens
+- pooling: {settings.pooling}, {scores}
+- longest input: {longest}
 - prompt of queries: {settings.query_prefix!r}, of passages: {settings.passage_prefix!r}
 {lines}
 {passages}```python
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("FOLDER")
-queries = model.encode_query(["question [SEP] query"])
-passages = model.encode_document(["Title\\nText of the passage"])
+queries = model.encode_query(["question [SEP] query"{end}])
+passages = model.encode_document(["Title\\nText of the passage"{end}])
 print(model.similarity(queries, passages))
 ```
 """

@@ -15,7 +15,8 @@ class QueryRuler:
         self._tokenizer = encoder.tokenizer
         self._prefix = encoder.settings.query_prefix
         own = self._tokenizer(self._prefix, return_attention_mask=False)["input_ids"]
-        self.limit = encoder.max_length - len(own)
+        longest = encoder.settings.query_length or encoder.max_length
+        self.limit = longest - encoder.settings.append_eos - len(own)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return where each token of `text` lies, read behind the prefix as the encoder does."""

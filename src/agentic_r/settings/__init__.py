@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from agentic_r.settings.agent import AgentConfig, AgentTrainConfig, DialectName
+from agentic_r.settings.retrieval import EncoderConfig, IndexConfig, RemoteConfig
 from agentic_r.settings.retriever import (
     Positive,
     RerankConfig,
@@ -26,10 +27,13 @@ __all__ = [
     "Config",
     "DataConfig",
     "DialectName",
+    "EncoderConfig",
     "EvaluationConfig",
     "GuardConfig",
+    "IndexConfig",
     "LoopConfig",
     "RLConfig",
+    "RemoteConfig",
     "RerankConfig",
     "RetrieverConfig",
     "RetrieverTrainConfig",

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from agentic_r.settings.retrieval import EncoderConfig, IndexConfig, RemoteConfig
+
 Positive = Annotated[int, Meta(ge=1)]
 
 
@@ -116,8 +118,16 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
 
 
 class RerankConfig(msgspec.Struct, frozen=True):
-    """How a small re-ranker, which reads query and passage together, learns the same labels."""
+    """A re-ranker, which reads query and passage together: its use, and how it is trained."""
 
+    model: Annotated[
+        str,
+        Meta(
+            description="Cross-encoder that search and ask rank anew with: folder or hub name; "
+            "empty ranks nothing anew."
+        ),
+    ] = ""
+    depth: Annotated[int, Meta(ge=1, description="Passages that are ranked anew.")] = 50
     epochs: Annotated[
         int, Meta(ge=0, description="Passes over the examples; 0: no re-ranker is trained.")
     ] = 0
@@ -150,7 +160,15 @@ class RerankConfig(msgspec.Struct, frozen=True):
 
 
 class RetrieverConfig(msgspec.Struct, frozen=True):
-    """The dense retriever."""
+    """The retriever."""
+
+    kind: Annotated[
+        Literal["dense", "bm25", "fused", "remote", "web"],
+        Meta(description="What search and ask use; fused: dense and BM25. The loop is dense."),
+    ] = "dense"
+    cache: Annotated[
+        str, Meta(description="File that keeps what search and ask found; empty keeps nothing.")
+    ] = ""
 
     base: Annotated[
         str,
@@ -161,7 +179,12 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
         Meta(description="What is sent: the agent's query, and what stands before it."),
     ] = "question+query"
     k: Annotated[int, Meta(ge=1, description="Passages shown to the agent per search.")] = 2
-    max_length: Annotated[int, Meta(ge=8, description="Longest encoder input in tokens.")] = 128
+    max_length: Annotated[
+        int, Meta(ge=0, description="Longest encoder input in tokens; 0 takes the model's own.")
+    ] = 128
     batch_tokens: Annotated[int, Meta(ge=1, description="Tokens per encoding batch.")] = 4096
+    encoder: EncoderConfig = EncoderConfig()
+    index: IndexConfig = IndexConfig()
+    remote: RemoteConfig = RemoteConfig()
     train: RetrieverTrainConfig = RetrieverTrainConfig()
     rerank: RerankConfig = RerankConfig()

@@ -1,0 +1,64 @@
+"""The retriever that `search` and `ask` use, put together as the config says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agentic_r.config import Config
+from agentic_r.data.corpus import Corpus
+from agentic_r.errors import ConfigError
+from agentic_r.protocols import Retriever
+
+LOCAL = ("dense", "fused")
+"""Kinds that search with the run's own index."""
+
+
+def compose(
+    config: Config, corpus: Corpus, dense: Callable[[], tuple[Retriever, str]]
+) -> tuple[Retriever, str]:
+    """Return the retriever of a config and what identifies it.
+
+    `dense` opens the run's dense retriever and its key; it is called for the kinds that need it.
+    Raises ConfigError where a kind lacks its address.
+    """
+    settings = config.retriever
+    retriever, key = _base(config, corpus, dense)
+    if settings.rerank.model:
+        from agentic_r.retriever.rerank import CrossEncoder, RerankedRetriever
+
+        rerank = settings.rerank
+        model = CrossEncoder(rerank.model, rerank.max_length, settings.batch_tokens)
+        retriever = RerankedRetriever(retriever, model, depth=rerank.depth)
+        key = f"{key}|reranked:{rerank.model}:{rerank.depth}:{rerank.max_length}"
+    if settings.cache:
+        from agentic_r.retriever.cache import CachedRetriever
+
+        retriever = CachedRetriever(retriever, settings.cache, f"{corpus.digest}|{key}")
+    return retriever, key
+
+
+def _base(
+    config: Config, corpus: Corpus, dense: Callable[[], tuple[Retriever, str]]
+) -> tuple[Retriever, str]:
+    kind, remote = config.retriever.kind, config.retriever.remote
+    if kind == "dense":
+        return dense()
+    if kind in ("remote", "web"):
+        from agentic_r.retriever.remote import RemoteRetriever, WebRetriever
+
+        options = {"timeout": remote.timeout, "api_key_env": remote.api_key_env}
+        if kind == "web":
+            address = {"url": remote.url} if remote.url else {}
+            return WebRetriever(**address, **options), f"web:{remote.url}"  # type: ignore[arg-type]
+        if not remote.url:
+            raise ConfigError("retriever.remote.url: got none, expected the address of a server")
+        return RemoteRetriever(remote.url, **options), f"remote:{remote.url}"  # type: ignore[arg-type]
+    from agentic_r.retriever.bm25 import BM25Retriever
+
+    lexical, lexical_key = BM25Retriever(corpus), f"bm25:{corpus.digest}"
+    if kind == "bm25":
+        return lexical, lexical_key
+    from agentic_r.retriever.fuse import FusedRetriever
+
+    found, key = dense()
+    return FusedRetriever([found, lexical]), f"fused:{key}|{lexical_key}"
