@@ -159,7 +159,8 @@ def test_a_query_side_names_its_passage_side(encoder: Encoder, checkpoint: Path)
     assert encoder.passage_side == encoder.fingerprint
     side = Encoder.load(str(checkpoint), 32, changes={"trained_for": "feed"})
     assert side.passage_side == "feed"
-    assert side.fingerprint == encoder.fingerprint  # its own vectors are the same
+    # Equal weights with other passages find something else.
+    assert side.fingerprint not in (encoder.fingerprint, "feed")
 
 
 def test_plan_covers_every_row_within_the_budget() -> None:

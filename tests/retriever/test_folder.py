@@ -84,6 +84,32 @@ def test_the_folder_can_be_read_by_others_and_says_what_it_is(
     assert kinds == ["Transformer", "Pooling", "Normalize"]
 
 
+def test_lengths_the_end_token_and_vectors_of_any_length_are_kept(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    changes = {"normalise": False, "append_eos": True, "query_length": 8, "pooling": "last"}
+    first = Encoder.load(str(checkpoint), 32, changes=changes)
+    first.tokenizer.eos_token = "[MASK]"
+    first.save(tmp_path)
+    loaded = Encoder.load(str(tmp_path))
+    kept = {name: getattr(loaded.settings, name) for name in changes}
+    assert kept == changes
+    for kind in ("query", "passage"):
+        rows = loaded.encode(TEXTS, kind)
+        np.testing.assert_allclose(rows, first.encode(TEXTS, kind), atol=1e-6)
+        assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 0.1
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    assert [m["type"].rpartition(".")[2] for m in modules] == ["Transformer", "Pooling"]
+    about = json.loads((tmp_path / "config_sentence_transformers.json").read_text())
+    assert about["similarity_fn_name"] == "dot"
+    card = (tmp_path / "README.md").read_text()
+    assert "Text to vectors of" in card and "cosines" not in card
+    assert "of queries: 8 tokens" in card and "model.tokenizer.eos_token" in card
+    # Without our own file, the others say the same of the vectors.
+    (tmp_path / "agentic_r.json").unlink()
+    assert not Encoder.load(str(tmp_path)).settings.normalise
+
+
 def test_an_index_fits_the_query_side_that_was_trained_for_it(
     encoder: Encoder, corpus: Corpus, tmp_path: Path
 ) -> None:
