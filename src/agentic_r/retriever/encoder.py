@@ -161,6 +161,7 @@ class Encoder:
         with (
             torch.inference_mode(),
             autocast(bf16, self.device),
+            _threads(1 if kind == "query" else torch.get_num_threads()),
             tqdm(
                 total=len(unique), desc=progress, unit=f" {kind}", disable=progress is None
             ) as bar,
@@ -215,6 +216,22 @@ def padded(
         tokens[at, : len(row)] = row
         mask[at, : len(row)] = 1
     return tokens, mask
+
+
+@contextlib.contextmanager
+def _threads(wanted: int) -> Iterator[None]:
+    """Compute in so many threads of the processor.
+
+    Several share a batch out by its shape and differ in the last bit. A query must have one
+    vector, whatever it is batched with, or a resumed run could rank otherwise than the first
+    did; passages are encoded in the same batches each time.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
