@@ -256,6 +256,16 @@ def test_a_stage_that_there_is_not_is_refused(made: Made) -> None:
         run_loop(run, config, until="iteration-7/labels")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("kind", "bm25"), ("cache", "hits.sqlite"), ("rerank.model", "some-model")]
+)
+def test_what_the_loop_would_ignore_is_refused(
+    made: Made, capsys: pytest.CaptureFixture[str], key: str, value: str
+) -> None:
+    assert main(["loop", str(made.config), f"--retriever.{key}", value]) == 2
+    assert f"retriever.{key} is for search and ask alone" in capsys.readouterr().err
+
+
 def test_the_stages_named_are_the_stages_done(made: Made) -> None:
     names = stage_names(load_config(made.config))
     assert names[0] == "data" and names[-1] == "evaluation"

@@ -117,6 +117,7 @@ def run_loop(
     names = stage_names(config)
     if until and until not in names:
         raise ConfigError(f"got stage {until!r}, expected one of {', '.join(names)}")
+    _refuse_search_only(config)
     outcome = Outcome(open_loop(run, config))
     if until not in ("data", "base/index"):
         _check_servers(outcome.loop)
@@ -124,6 +125,21 @@ def run_loop(
         if stage == until:
             break
     return outcome
+
+
+def _refuse_search_only(config: Config) -> None:
+    """Refuse settings that change what `search` and `ask` find, and that the loop would ignore."""
+    retriever = config.retriever
+    for key, ignored in (
+        ("kind", retriever.kind != "dense"),
+        ("cache", bool(retriever.cache)),
+        ("rerank.model", bool(retriever.rerank.model)),
+    ):
+        if ignored:
+            raise ConfigError(
+                f"retriever.{key} is for search and ask alone: the loop trains and measures the "
+                "dense retriever; leave the setting out of a loop"
+            )
 
 
 def stage_names(config: Config) -> list[str]:
