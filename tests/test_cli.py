@@ -337,6 +337,7 @@ def test_a_dry_run_prints_toml_that_loads_to_the_same(
         assert main(["loop", str(path), "--dry-run", *given]) == 0
         printed = capsys.readouterr()
         assert printed.err == ""
+        assert "#   iteration-1/labels\n" in printed.out
         (tmp_path / "printed.toml").write_text(printed.out)
         pairs = [("data.corpus", "c.jsonl"), ("data.questions", 'q "1".jsonl')]
         if given != files:

@@ -16,7 +16,7 @@ from agentic_r.config import Config, load_config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, summarise
 from agentic_r.io import read_jsonl
-from agentic_r.loop import open_run, run_loop
+from agentic_r.loop import open_run, run_loop, stage_names
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.testing import OracleReader
 
@@ -248,6 +248,15 @@ def test_a_stage_that_there_is_not_is_refused(made: Made) -> None:
         pytest.raises(ConfigError, match="got stage 'iteration-7/labels', expected one of data"),
     ):
         run_loop(run, config, until="iteration-7/labels")
+
+
+def test_the_stages_named_are_the_stages_done(made: Made) -> None:
+    names = stage_names(load_config(made.config))
+    assert names[0] == "data" and names[-1] == "evaluation"
+    for name in names:
+        assert list((made.folder / name).rglob("manifest.json")), name
+    done = {path.parent.relative_to(made.folder) for path in made.folder.rglob("manifest.json")}
+    assert {str(path) for path in done if path.parts[0] != "evaluation"} == set(names[:-1])
 
 
 def test_nothing_to_learn_from_is_said(tmp_path: Path, made: Made) -> None:

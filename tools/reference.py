@@ -32,7 +32,7 @@ Made from the code by `python tools/reference.py`; do not edit by hand.
 
     agentic-r VERB CONFIG [--dotted.setting VALUE ...]
 
-`CONFIG` is the TOML file with the settings; `--dry-run` prints the resolved settings and stops.
+`CONFIG` is the TOML file with the settings; `--dry-run` prints the settings and the stages, and stops.
 Any [setting](config.md) can be given by its dotted name, as `--seed 7`. Exit codes: 0 done, 1 an
 error in one line, 2 a usage or config error, 130 stopped by Ctrl-C. Stopped, killed or failed: the
 same command goes on from where it was. Other settings on an existing run are refused with both

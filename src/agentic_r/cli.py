@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             config = load_config(options.config, overrides(rest))
             if options.dry_run:
-                print(to_toml(config), end="")
+                _dry_run(config)
             else:
                 options.function(options, config)
     except AgenticRError as error:
@@ -93,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=about, description=about, epilog=EPILOG)
         added.add_argument("config", metavar="CONFIG", help="TOML file with the settings")
         added.add_argument(
-            "--dry-run", action="store_true", help="print the resolved settings and stop"
+            "--dry-run", action="store_true", help="print the settings and the stages, and stop"
         )
         added.set_defaults(function=function)
         return added
@@ -140,6 +140,15 @@ def _show(rows: Sequence[Row]) -> None:
     from agentic_r.evaluation.report import notes, table
 
     print("\n".join(["", table(rows), *notes(rows)]))
+
+
+def _dry_run(config: Config) -> None:
+    """Print the settings as TOML, and the stages of the loop as comments below."""
+    from agentic_r.loop import stage_names
+
+    print(to_toml(config), end="")
+    print("\n# The stages of the loop, in order:")
+    print("\n".join(f"#   {name}" for name in stage_names(config)))
 
 
 def _run(options: argparse.Namespace, config: Config, until: str = "") -> Outcome:
@@ -233,7 +242,7 @@ def _evaluate(options: argparse.Namespace, config: Config) -> None:
         if options.split == "test":
             rows = run_loop(run, config, _say).rows
         else:
-            last = f"iteration-{config.loop.iterations}/retriever"
+            last = f"iteration-{config.loop.iterations}/index"
             rows = measure_dev(run_loop(run, config, _say, last))
     _show(rows)
 

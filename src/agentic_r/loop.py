@@ -102,17 +102,26 @@ def run_loop(
 
     Raises ConfigError for a stage that the loop does not have.
     """
+    names = stage_names(config)
+    if until and until not in names:
+        raise ConfigError(f"got stage {until!r}, expected one of {', '.join(names)}")
     outcome = Outcome(open_loop(run, config))
     if until not in ("data", "base/index"):
         _check_servers(outcome.loop)
-    passed = []
     for stage in _stages(outcome, say):
-        passed.append(stage)
         if stage == until:
-            return outcome
-    if until:
-        raise ConfigError(f"got stage {until!r}, expected one of {', '.join(passed)}")
+            break
     return outcome
+
+
+def stage_names(config: Config) -> list[str]:
+    """List the stages of a loop in the order in which they are done, without doing any."""
+    parts = ["rollouts", "labels", "retriever", "index"]
+    if config.agent.train.epochs:
+        parts.append("agent")
+    rounds = range(1, config.loop.iterations + 1)
+    iterations = [f"iteration-{number}/{part}" for number in rounds for part in parts]
+    return ["data", "base/index", *iterations, "evaluation"]
 
 
 def _check_servers(loop: Loop) -> None:
@@ -153,11 +162,12 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         earlier = [e for past in outcome.iterations for e in past.labels.examples]
         examples = [*(earlier if config.retriever.train.examples == "all" else ()), *found.examples]
         encoder, curve = trained(loop, f"{name}/retriever", examples, start)
+        yield f"{name}/retriever"
         current = index(loop, f"{name}/index", encoder)
         outcome.iterations.append(
             Iteration(number, trajectories, found, curve, current, len(examples))
         )
-        yield f"{name}/retriever"
+        yield f"{name}/index"
         if config.agent.train.epochs:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)
             yield f"{name}/agent"
