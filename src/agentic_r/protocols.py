@@ -7,7 +7,7 @@ learners (agent and retriever) never import each other; they meet here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -100,6 +100,17 @@ class ChatLLM(Protocol):
         ...
 
 
+@runtime_checkable
+class StructuredLLM(ChatLLM, Protocol):
+    """A chat model whose replies can be held to a JSON schema."""
+
+    async def structured(
+        self, system: str, user: str, sampling: Sampling, schema: dict[str, Any]
+    ) -> str:
+        """Answer as `chat` does, in JSON that fits `schema` where the server can enforce it."""
+        ...
+
+
 class Dialect(Protocol):
     """One agent protocol: how the model is prompted, read, and shown passages."""
 
@@ -119,7 +130,10 @@ class Dialect(Protocol):
 
 
 class JudgeRequest(msgspec.Struct, frozen=True):
-    """All that a judge of relevance is told: texts only, no metadata and no passage ids."""
+    """All that a judge of relevance is told: texts only, no metadata and no passage ids.
+
+    `reasoning` is what the agent wrote in the turn of this search, before its query.
+    """
 
     question: str
     answers: tuple[str, ...]
@@ -127,6 +141,7 @@ class JudgeRequest(msgspec.Struct, frozen=True):
     subanswer: str | None
     trajectory: str
     passages: tuple[str, ...]
+    reasoning: str = ""
 
 
 class Judge(Protocol):
@@ -134,6 +149,17 @@ class Judge(Protocol):
 
     async def relevance(self, request: JudgeRequest) -> list[float | None]:
         """Score each passage of the request; None where a score could not be had."""
+        ...
+
+
+@runtime_checkable
+class AnnotatedJudge(Judge, Protocol):
+    """A judge that reads annotation: it alone is told metadata and passage ids."""
+
+    async def annotated(
+        self, question: Question, request: JudgeRequest, ids: tuple[str, ...]
+    ) -> list[float | None]:
+        """Score each passage of the request, whose ids are given in the same order."""
         ...
 
 

@@ -48,6 +48,7 @@ UNAFFECTING = frozenset(
         "utility.judge_concurrency",
         "utility.judge_timeout",
         "utility.judge_api_key_env",
+        "utility.cache",
     }
 )
 """Settings that may change between two starts of a run: no result depends on them."""

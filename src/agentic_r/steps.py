@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replace_fields
 
 from agentic_r.agent.agent import SearchAgent
 from agentic_r.config import Config
@@ -241,6 +242,8 @@ def labels(
     """Judge and continue the candidates of every search, and select training examples."""
     utility = loop.config.utility
     agent = loop.agent(retrieval.retriever)
+    if utility.samples > 1:
+        agent.sampling = replace_fields(agent.sampling, temperature=utility.temperature)
     settings = {
         "utility": loop.settings("utility"),
         "sub_answers": loop.config.data.sub_answers,
@@ -284,7 +287,7 @@ def labels(
         rows.close(order=lambda row: row.key)
     write_jsonl(stage.folder / "utilities.jsonl", found.utilities)
     write_jsonl(stage.folder / "examples.jsonl", found.examples)
-    stage.finish(_counts(found.costs), found.report)
+    stage.finish(_counts(found.costs), found.report | found.failures)
     return found
 
 

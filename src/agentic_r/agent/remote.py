@@ -23,6 +23,8 @@ INCLUDE = "include_stop_str_in_output"
 PROBE = "one two three four five six seven eight one two three four five six seven eight one two"
 PROBE_TOKENS = 12
 
+FORMAT = "response_format"
+
 OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "system role")
 """What some chat servers refuse by name; without it they answer all the same."""
 
@@ -85,7 +87,34 @@ class RemoteLLM:
     async def chat(self, system: str, user: str, sampling: Sampling) -> str:
         """Answer `user` under `system`. Raises LLMError as `complete` does."""
         await self._ready(probe=False)
-        choice = await self._chat(system, user, _settings(sampling))
+        return self._said(await self._chat(system, user, _settings(sampling)), sampling)
+
+    async def structured(
+        self, system: str, user: str, sampling: Sampling, schema: dict[str, Any]
+    ) -> str:
+        """Answer as `chat` does, held to a JSON schema unless this server refuses schemas.
+
+        The first refusal that goes away without the schema is remembered.
+        """
+        await self._ready(probe=False)
+        if FORMAT in self._refused:
+            return await self.chat(system, user, sampling)
+        format = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
+        try:
+            choice = await self._chat(system, user, _settings(sampling) | {FORMAT: format})
+        except RefusedError:
+            text = await self.chat(system, user, sampling)
+            self._refused |= {FORMAT}
+            return text
+        return self._said(choice, sampling)
+
+    async def named(self) -> str:
+        """Return the server's name of the model. Raises LLMError where it lists none."""
+        await self._ready(probe=False)
+        return self.model
+
+    def _said(self, choice: dict[str, Any], sampling: Sampling) -> str:
+        """Return the text of a chat reply. Raises LLMError where there is none."""
         message = choice.get("message")
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(content, str):
