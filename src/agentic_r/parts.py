@@ -165,6 +165,7 @@ def check_servers(config: Config, data: Data, llm: LLM, *, agent: bool, judge: b
             await tried("agent.model", probe(), llm)
         if judge:
             found, _ = open_judge(config, data)
+            found = getattr(found, "judge", found)  # the server itself, not what it once said
             if not isinstance(found, AnnotatedJudge):
                 await tried("utility.judge", _graded(found), found)
 

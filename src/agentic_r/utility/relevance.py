@@ -119,9 +119,12 @@ def reasoning(trajectory: Trajectory, search: int) -> str:
     seen = 0
     for turn in trajectory.turns:
         if search < seen + len(turn.searches):
-            query = turn.searches[search - seen].query
-            before, found, _ = turn.text.rpartition(query)
-            return " ".join(_TAG.sub(" ", before if found else turn.text).split())
+            text = " ".join(_TAG.sub(" ", turn.text).split())
+            query = " ".join(turn.searches[search - seen].query.split())
+            found = [
+                each.start() for each in re.finditer(rf"(?<!\w){re.escape(query)}(?!\w)", text)
+            ]
+            return text[: found[-1]].strip() if query and found else text
         seen += len(turn.searches)
     raise IndexError(f"trajectory {trajectory.id} has {seen} searches, so there is no {search}")
 

@@ -39,8 +39,8 @@ class GradedRule(msgspec.Struct, frozen=True):
 
     Needed are the relevance levels from the top down, each whole, until a fully correct one is
     found, and then those within `margin` below it; where none is fully correct, all down to
-    the threshold. Targets are relevance / 100 x (1 + share of the reachable gain) / 2, the gain
-    of what was not measured counting as 0.
+    the threshold. Nothing else that was measured counts. Targets are relevance / 100 x
+    (1 + share of the reachable gain) / 2, the gain of what was not measured counting as 0.
     """
 
     threshold: float = 60.0
@@ -57,9 +57,10 @@ class GradedRule(msgspec.Struct, frozen=True):
         reason = self._hopeless(rows, full)
         if reason:
             return Verdict(reason=reason)
-        needed = self._needed(rows, full)
+        needed, floor = self._progress(rows, full)
         if needed:
             return Verdict(needed=needed)
+        rows = self._needed_only(rows, floor)
         positives = self._positives(rows)
         if not positives:
             failed = any(rows[rank].failed for rank in self._eligible(rows))
@@ -84,7 +85,8 @@ class GradedRule(msgspec.Struct, frozen=True):
             if row.relevance is not None and row.relevance >= self.threshold and not row.read
         ]
 
-    def _needed(self, rows: Sequence[Utility], full: float) -> tuple[int, ...]:
+    def _progress(self, rows: Sequence[Utility], full: float) -> tuple[tuple[int, ...], float]:
+        """What is to be measured next, and the least relevance that has to be measured."""
         eligible = set(self._eligible(rows))
         floor = self.threshold
         for value, level in levels([row.relevance for row in rows]):
@@ -93,10 +95,20 @@ class GradedRule(msgspec.Struct, frozen=True):
             inside = [rank for rank in level if rank in eligible]
             open_ = tuple(rank for rank in inside if not _known(rows[rank]))
             if open_:
-                return open_
+                return open_, floor
             if floor == self.threshold and any((rows[r].gain or 0.0) >= full for r in inside):
                 floor = max(floor, value - self.margin)
-        return ()
+        return (), floor
+
+    def _needed_only(self, rows: Sequence[Utility], floor: float) -> list[Utility]:
+        """Forget what need not have been measured, so that measuring more changes nothing."""
+        needed = set(self._eligible(rows))
+        return [
+            row
+            if row.relevance is None or (rank in needed and row.relevance >= floor)
+            else msgspec.structs.replace(row, correctness=None, further=None, why="not needed")
+            for rank, row in enumerate(rows)
+        ]
 
     def _positives(self, rows: Sequence[Utility]) -> tuple[int, ...]:
         correct = [rank for rank in self._eligible(rows) if rows[rank].gain]
