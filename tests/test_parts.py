@@ -121,7 +121,9 @@ def test_the_judge_has_its_own_key_and_never_the_agents(monkeypatch: pytest.Monk
     config = Config(
         data=DataConfig(source="files", sub_answers="judge"),
         agent=AgentConfig(api_key_env="AR_AGENT_KEY"),
-        utility=UtilityConfig(judge="http://127.0.0.1:2", judge_concurrency=3, judge_timeout=7.0),
+        utility=UtilityConfig(
+            judge="http://127.0.0.1:2", judge_concurrency=3, judge_timeout=7.0, cache="off"
+        ),
     )
     judge: Any
     judge, _ = open_judge(config, DATA)

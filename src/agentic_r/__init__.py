@@ -66,7 +66,8 @@ if TYPE_CHECKING:
         Turn,
         Utility,
     )
-    from agentic_r.utility.judge import LLMJudge, OfflineJudge
+    from agentic_r.utility.by_rule import ContainmentJudge, GoldJudge, OfflineJudge
+    from agentic_r.utility.judge import LLMJudge
     from agentic_r.utility.labelled import Labels
 
 __version__ = "0.1.0"
@@ -82,6 +83,7 @@ __all__ = [
     "Completion",
     "Config",
     "ConfigError",
+    "ContainmentJudge",
     "Contest",
     "ContextError",
     "Conversation",
@@ -91,6 +93,7 @@ __all__ = [
     "Dialect",
     "Encoder",
     "Example",
+    "GoldJudge",
     "Hit",
     "Judge",
     "JudgeRequest",
@@ -158,7 +161,8 @@ _HOMES = {
     "retriever.oracle": "OracleRetriever",
     "settings": "Config",
     "types": "Candidate Example Hit Passage Question Search Trajectory Turn Utility",
-    "utility.judge": "LLMJudge OfflineJudge",
+    "utility.by_rule": "ContainmentJudge GoldJudge OfflineJudge",
+    "utility.judge": "LLMJudge",
     "utility.labelled": "Labels",
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}

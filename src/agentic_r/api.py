@@ -42,6 +42,11 @@ def label(
     ConfigError where a question has no hops and the judge no chat model, LLMError where a server
     is down.
     """
+    if settings is not None and settings.samples > 1 and agent.sampling.temperature <= 0:
+        raise ConfigError(
+            f"utility.samples: got {settings.samples} with an agent that decodes greedily, which "
+            "gives the same run each time; expected an agent with temperature above 0"
+        )
     return label_searches(
         trajectories,
         retriever=agent.retriever,

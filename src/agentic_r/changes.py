@@ -28,6 +28,7 @@ UNAFFECTING = SEARCH_ONLY | frozenset(
         "utility.judge_retries",
         "utility.judge_price",
         "utility.judge_api_key_env",
+        "utility.cache",
         # Every cell of the grid is a stage that knows what it was made with.
         *(f"evaluation.{key}" for key in ("agents", "retrievers", "datasets", "sample", "depth")),
     }

@@ -230,10 +230,15 @@ def _check_together(config: Config, source: str) -> None:
                     f"{source}: data.{key}: got nothing, expected a file because data.source is "
                     f'"files"; give --data.{key} FILE'
                 )
-    if data.sub_answers == "judge" and utility.judge == "offline":
+    if data.sub_answers == "judge" and not utility.judge.startswith("http"):
         raise ConfigError(
-            f'{source}: data.sub_answers: got "judge" with the offline judge, which cannot infer '
-            'them; set utility.judge to http://... or data.sub_answers to "hops"'
+            f'{source}: data.sub_answers: got "judge" with the {utility.judge} judge, which cannot '
+            'infer them; set utility.judge to http://... or data.sub_answers to "hops"'
+        )
+    if utility.judge in ("cross-encoder", "likelihood") and not utility.judge_name:
+        raise ConfigError(
+            f"{source}: utility.judge_name: got nothing, expected the folder or hub name of the "
+            f"model for utility.judge {utility.judge}"
         )
     if utility.candidates <= utility.negatives:
         raise ConfigError(

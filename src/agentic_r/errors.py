@@ -7,6 +7,7 @@ AgenticRError            exit code 1
 ├── MismatchError        two artefacts that do not belong together (checkpoint, index)
 └── LLMError             a language model that answered nonsense, or too late
     ├── ContextError     a prompt that is longer than the model reads
+    ├── JudgeError       a judge that has nothing to score one request by
     └── OutageError      a language model server that is down: the run stops and can be resumed
 """
 
@@ -51,6 +52,10 @@ class OutageError(LLMError):
     It stops the run, where other language model errors count as one failed question, so that
     the same command can go on once the server is back.
     """
+
+
+class JudgeError(LLMError):
+    """A judge has nothing to score one request by; the search counts as not measured."""
 
 
 class MissingExtraError(AgenticRError):

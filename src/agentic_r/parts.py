@@ -21,7 +21,7 @@ from agentic_r.data.hub import fetched
 from agentic_r.data.questions import Questions, hops, load_questions
 from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.io import digest_file, fingerprint
-from agentic_r.protocols import LLM, Judge, JudgeRequest, SubAnswers
+from agentic_r.protocols import LLM, AnnotatedJudge, Judge, JudgeRequest, SubAnswers
 from agentic_r.types import Question, Trajectory
 from agentic_r.utility.prompting import close
 from agentic_r.waiting import wait
@@ -166,39 +166,26 @@ def open_judge(config: Config, data: Data, log: Path | None = None) -> tuple[Jud
 
     Raises ConfigError where the sub-answers are to come from annotated hops and there are none.
     """
-    from agentic_r.utility.judge import LLMJudge, OfflineJudge
-    from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
+    from agentic_r.utility.judges import open_judge as open_named
+    from agentic_r.utility.judges import open_subanswers
 
-    url = config.utility.judge
-    remote = None
-    if url != "offline":
-        from agentic_r.agent.remote import RemoteLLM
-
-        remote = RemoteLLM(
-            url,
-            config.utility.judge_name,
-            concurrency=config.utility.judge_concurrency,
-            timeout=config.utility.judge_timeout,
-            api_key_env=config.utility.judge_api_key_env,
-            retries=config.utility.judge_retries,
-            role="judge",
-            log=log,
-            price=config.utility.judge_price,
-        )
-    tokens = config.utility.judge_tokens
-    judge: Judge = OfflineJudge() if remote is None else LLMJudge(remote, max_tokens=tokens)
-    if config.data.sub_answers == "judge":
-        if remote is None:
-            raise ConfigError(
-                "data.sub_answers = judge needs a judge: set utility.judge to its URL"
-            )
-        return judge, LLMSubAnswers(remote, max_tokens=tokens)
-    if not any(hops(question) for question in data.train):
+    if config.data.sub_answers == "hops" and not any(hops(question) for question in data.train):
         raise ConfigError(
             "data.sub_answers = hops, but no training question has metadata.hops; annotate them, "
             "or set data.sub_answers = judge and utility.judge to the URL of a chat model"
         )
-    return judge, HopSubAnswers()
+    store = judge_cache(config)
+    judge = open_named(config.utility, store=store, log=log)
+    return judge, open_subanswers(config.utility, config.data.sub_answers, judge, store=store)
+
+
+def judge_cache(config: Config) -> Path | None:
+    """Return the file that keeps what judges have said, None where it is off."""
+    if config.utility.cache == "off":
+        return None
+    if config.utility.cache == "auto":
+        return Path(config.runs) / "cache" / "judges.sqlite"
+    return Path(config.utility.cache)
 
 
 def check_servers(config: Config, data: Data, llm: LLM, *, agent: bool, judge: bool) -> None:
@@ -221,7 +208,9 @@ def check_servers(config: Config, data: Data, llm: LLM, *, agent: bool, judge: b
             await tried("agent.model", _able(config, llm), llm)
         if judge:
             found, _ = open_judge(config, data)
-            await tried("utility.judge", _graded(found), found)
+            found = getattr(found, "judge", found)  # the server itself, not what it once said
+            if not isinstance(found, AnnotatedJudge):
+                await tried("utility.judge", _graded(found), found)
 
     wait(whole())
 

@@ -7,7 +7,7 @@ learners (agent and retriever) never import each other; they meet here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -77,6 +77,7 @@ class Sampling(msgspec.Struct, frozen=True):
     """How to continue a prompt: at most `max_tokens` new tokens, greedy at temperature 0.
 
     `tokens` asks for token ids and their log-probabilities, which some servers give only then.
+    `schema` is the JSON schema, as JSON, that a chat reply is held to where the server can.
     """
 
     max_tokens: int = 512
@@ -85,6 +86,7 @@ class Sampling(msgspec.Struct, frozen=True):
     top_p: float = 1.0
     seed: int | None = None
     tokens: bool = False
+    schema: str = ""
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -151,6 +153,17 @@ class ChatLLM(Protocol):
         ...
 
 
+@runtime_checkable
+class StructuredLLM(ChatLLM, Protocol):
+    """A chat model whose replies can be held to a JSON schema."""
+
+    async def structured(
+        self, system: str, user: str, sampling: Sampling, schema: dict[str, Any]
+    ) -> str:
+        """Answer as `chat` does, in JSON that fits `schema` where the server can enforce it."""
+        ...
+
+
 class Dialect(Protocol):
     """One agent protocol: how the model is prompted, read, and shown passages.
 
@@ -182,7 +195,10 @@ class Dialect(Protocol):
 
 
 class JudgeRequest(msgspec.Struct, frozen=True):
-    """All that a judge of relevance is told: texts only, no metadata and no passage ids."""
+    """All that a judge of relevance is told: texts only, no metadata and no passage ids.
+
+    `reasoning` is what the agent wrote in the turn of this search, before its query.
+    """
 
     question: str
     answers: tuple[str, ...]
@@ -190,6 +206,7 @@ class JudgeRequest(msgspec.Struct, frozen=True):
     subanswer: str | None
     trajectory: str
     passages: tuple[str, ...]
+    reasoning: str = ""
 
 
 class Judge(Protocol):
@@ -197,6 +214,17 @@ class Judge(Protocol):
 
     async def relevance(self, request: JudgeRequest) -> list[float | None]:
         """Score each passage of the request; None where a score could not be had."""
+        ...
+
+
+@runtime_checkable
+class AnnotatedJudge(Judge, Protocol):
+    """A judge that reads annotation: it alone is told metadata and passage ids."""
+
+    async def annotated(
+        self, question: Question, request: JudgeRequest, ids: tuple[str, ...]
+    ) -> list[float | None]:
+        """Score each passage of the request, whose ids are given in the same order."""
         ...
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replace_fields
 
 from agentic_r.agent.agent import SearchAgent
 from agentic_r.changes import lasting
@@ -30,6 +31,7 @@ from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.stage import Run
 from agentic_r.types import Passage, Question, Trajectory
+from agentic_r.utility.judges import chat_of
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
 
@@ -246,6 +248,8 @@ def labels(
     """Judge and continue the candidates of every search, and select training examples."""
     utility = loop.config.utility
     agent = loop.agent(retrieval.retriever)
+    if utility.samples > 1:
+        agent.sampling = replace_fields(agent.sampling, temperature=utility.temperature)
     settings = {
         "utility": loop.settings("utility"),
         "sub_answers": loop.config.data.sub_answers,
@@ -291,8 +295,8 @@ def labels(
         rows.close(order=lambda row: row.key)
     write_jsonl(stage.folder / "utilities.jsonl", found.utilities)
     write_jsonl(stage.folder / "examples.jsonl", found.examples)
-    asked = getattr(judge, "chat", None)
-    stage.finish(_counts(found.costs), found.report, **spent(agent=loop.llm, judge=asked))
+    used = spent(agent=loop.llm, judge=chat_of(judge))
+    stage.finish(_counts(found.costs), found.report | found.failures, **used)
     return found
 
 

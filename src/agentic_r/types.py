@@ -131,14 +131,21 @@ class Trajectory(msgspec.Struct, frozen=True):
         were made beside it, not because of it, and keep their hits. Raises IndexError where the
         trajectory has no search `n`.
         """
+        return self.cut(n, (Hit(passage, 1.0),), id)
+
+    def cut(self, n: int, hits: tuple[Hit, ...], id: str | None = None) -> Trajectory:
+        """Cut after search `n` and put `hits`, perhaps none, in place of its evidence.
+
+        Raises IndexError where the trajectory has no search `n`.
+        """
         seen = 0
         for index, turn in enumerate(self.turns):
             if n < seen + len(turn.searches):
                 at = n - seen
-                cut = msgspec.structs.replace(turn.searches[at], hits=(Hit(passage, 1.0),))
+                search = msgspec.structs.replace(turn.searches[at], hits=hits)
                 last = msgspec.structs.replace(
                     turn,
-                    searches=(*turn.searches[:at], cut, *turn.searches[at + 1 :]),
+                    searches=(*turn.searches[:at], search, *turn.searches[at + 1 :]),
                     observation=None,
                 )
                 return Trajectory(id or self.id, self.question, (*self.turns[:index], last))
@@ -159,7 +166,11 @@ class Utility(msgspec.Struct, frozen=True):
     """A passage's worth for one search: relevance 0-100, correctness 0-1, None = not measured.
 
     `why` says about correctness: "measured", "not needed", or "failed: REASON"; a relevance
-    that could not be read is "failed: REASON" too.
+    that could not be read is "failed: REASON" too. `baseline` is the correctness of the same
+    continuation without the passage and `further` how many searches the agent still made after
+    it, both means over samples. `holds` says that the passage holds the sub-answer or an answer
+    of the question, `read` that an earlier search of the trajectory showed it; `content` is a
+    digest of its text, equal for duplicates.
     """
 
     trajectory_id: str
@@ -170,10 +181,30 @@ class Utility(msgspec.Struct, frozen=True):
     relevance: float | None
     correctness: float | None
     why: str
+    baseline: float | None = None
+    further: float | None = None
+    holds: bool = False
+    read: bool = False
+    content: str = ""
+
+    @property
+    def gain(self) -> float | None:
+        """What the passage adds to the answer: correctness less the baseline, at least 0."""
+        if self.correctness is None:
+            return None
+        return max(0.0, self.correctness - (self.baseline or 0.0))
+
+    @property
+    def failed(self) -> bool:
+        """Whether a measurement of this candidate was tried and failed."""
+        return self.why.startswith("failed")
 
 
 class Example(msgspec.Struct, frozen=True):
-    """One retriever training example: the string sent, passage ids, optional graded targets."""
+    """One retriever training example: the string sent, passage ids, optional graded targets.
+
+    `targets` hold one number 0-1 per passage, those of the positives first.
+    """
 
     dataset: str
     question_id: str

@@ -3,14 +3,15 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agentic_r.errors import DataError
 from agentic_r.protocols import JudgeRequest, Sampling
-from agentic_r.utility.judge import LLMJudge, OfflineJudge, parse_scores
+from agentic_r.utility.judge import JudgeInput, LLMJudge
+from agentic_r.utility.tally import tallied
 
 
 def request(
@@ -37,113 +38,10 @@ class ScriptedChat:
         self.closed += 1
 
 
-def test_offline_scores_follow_sub_answer_and_coverage() -> None:
-    scores = asyncio.run(
-        OfflineJudge().relevance(
-            request(
-                "The mayor of Alta is Ida Brun.",
-                "Ida Brun likes Alta.",
-                "The mayor of Alta is Ole Dahl.",
-                "Ida Brunson was born in Oslo.",
-                "Nothing at all.",
-            )
-        )
-    )
-    assert scores == [100.0, 80.0, 40.0, 0.0, 0.0]
-
-
-@pytest.mark.parametrize("subanswer", [None, "Not Sure", " not sure. ", ""])
-def test_offline_scores_without_a_sub_answer_stay_at_or_below_40(subanswer: str | None) -> None:
-    passages = ("The mayor of Alta is Ida Brun.", "Alta", "")
-    scores = asyncio.run(OfflineJudge().relevance(request(*passages, subanswer=subanswer)))
-    assert scores == [40.0, 20.0, 0.0]
-
-
-def test_offline_scores_of_a_query_without_content_words() -> None:
-    scores = asyncio.run(OfflineJudge().relevance(request("Ida Brun", "x", query="who is it?")))
-    assert scores == [60.0, 0.0]
-
-
-def test_offline_scores_are_whole_numbers() -> None:
-    scores = asyncio.run(
-        OfflineJudge().relevance(request("Ida Brun, mayor", query="mayor alta finnmark"))
-    )
-    assert scores == [73.0]
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        ("80 65 0", [80, 65, 0]),
-        ("80, 65, 0", [80, 65, 0]),
-        ("80\n65\n\n0\n", [80, 65, 0]),
-        ("  80   65  0.", [80, 65, 0]),
-        ("[80, 65, 0]", [80, 65, 0]),
-        ("80.5 65.25 0", [80.5, 65.25, 0]),
-        ("[1] 80 [2] 65 [3] 0", [80, 65, 0]),
-        ("[3] 0\n[1] 80\n[2] 65", [80, 65, 0]),
-        ("[1]: 80, [2]: 65, [3]: 0", [80, 65, 0]),
-        ("[1] - 80\n[2] - 65\n[3] - 0", [80, 65, 0]),
-        ("Passage [1]: 80\nPassage [2]: 65\nPassage [3]: 0", [80, 65, 0]),
-        ("Passage 1: 80/100\nPassage 2: 65/100\nPassage 3: 0/100", [80, 65, 0]),
-        ("Passage 1 - 80\nPassage 2 - 65\nPassage 3 - 0", [80, 65, 0]),
-        ("1. 80\n2. 65\n3. 0", [80, 65, 0]),
-        ("1) 80\n2) 65\n3) 0", [80, 65, 0]),
-        ('{"1": 80, "2": 65, "3": 0}', [80, 65, 0]),
-        ("**80** **65** **0**", [80, 65, 0]),
-        ("```\n80 65 0\n```", [80, 65, 0]),
-        ("Scores: 80 65 0", [80, 65, 0]),
-        ("I compared all 10 passages.\n80 65 0", [80, 65, 0]),
-        ("<think>1 2 3</think>\n80 65 0", [80, 65, 0]),
-        ("80 65 0 50 40", [80, 65, 0]),
-        ("180 65 -3", [100, 65, 0]),
-        ("80 65", [80, 65, None]),
-        ("80 n/a 0", [80, None, 0]),
-        ("[1] 80 [3] 0", [80, None, 0]),
-        ("[1] 80 [1] 10 [2] 65 [3] 0 [4] 9", [80, 65, 0]),
-        ("I cannot grade these 3 passages.", [None, None, None]),
-        ("", [None, None, None]),
-    ],
-)
-def test_replies_that_judges_write(reply: str, expected: list[float | None]) -> None:
-    assert parse_scores(reply, 3) == expected
-
-
-@given(st.text(max_size=300), st.integers(0, 20))
-def test_any_reply_is_read_without_an_error(reply: str, count: int) -> None:
-    scores = parse_scores(reply, count)
-    assert len(scores) == count
-    assert all(score is None or 0.0 <= score <= 100.0 for score in scores)
-
-
-@given(
-    st.lists(st.text(alphabet="0123456789[]().:,- \npasge/", max_size=60), max_size=8),
-    st.integers(1, 20),
-)
-def test_any_heap_of_numbers_is_read_without_an_error(parts: list[str], count: int) -> None:
-    scores = parse_scores("".join(parts) + "9" * 5000, count)
-    assert all(score is None or 0.0 <= score <= 100.0 for score in scores)
-
-
-@given(st.lists(st.integers(0, 100), min_size=1, max_size=20), st.data())
-def test_scores_come_back_from_every_form(values: list[int], data: st.DataObject) -> None:
-    numbered = list(enumerate(values, start=1))
-    form = data.draw(st.sampled_from(("plain", "comma", "lines", "label", "word", "json", "item")))
-    reply = {
-        "plain": " ".join(map(str, values)),
-        "comma": ", ".join(map(str, values)),
-        "lines": "\n".join(map(str, values)),
-        "label": " ".join(f"[{n}] {value}" for n, value in numbered),
-        "word": "\n".join(f"Passage {n}: {value}" for n, value in reversed(numbered)),
-        "json": "{" + ", ".join(f'"{n}": {value}' for n, value in numbered) + "}",
-        "item": "\n".join(f"{n}. {value}" for n, value in numbered),
-    }[form]
-    assert parse_scores(reply, len(values)) == values
-
-
 def test_windows_of_ten_are_scored_and_joined() -> None:
     chat = ScriptedChat(" ".join(["10"] * 10), " ".join(["90"] * 2))
-    scores = asyncio.run(LLMJudge(chat).relevance(request(*[f"text {n}" for n in range(12)])))
+    judge = LLMJudge(chat, window=10, anchors=0)
+    scores = asyncio.run(judge.relevance(request(*[f"text {n}" for n in range(12)])))
     assert scores == [10.0] * 10 + [90.0] * 2
     assert "Passage [10]: text 9\n" in chat.asked[0]
     assert "Passage [2]: text 11\n" in chat.asked[1]
@@ -195,3 +93,85 @@ def test_another_prompt_file_can_take_the_place(tmp_path: Path) -> None:
     path.write_text("=== system ===\nGrade.\n=== user ===\n{query}\n", "utf-8")
     with pytest.raises(DataError, match=r"mine\.txt: expected \{passages\} in the user message"):
         LLMJudge(chat, prompt_file=path)
+
+
+def test_what_fits_a_window_is_one_call_and_equal_texts_are_graded_once() -> None:
+    chat = ScriptedChat(" ".join(["50"] * 20))
+    tally = tallied()
+    texts = [f"text {n}" for n in range(20)]
+    assert asyncio.run(LLMJudge(chat).relevance(request(*texts, *texts))) == [50.0] * 40
+    assert (len(chat.asked), tally["judge"]) == (1, 1)
+
+
+def test_anchors_put_later_windows_on_the_scale_of_the_first() -> None:
+    chat = ScriptedChat("80 60 40 20", "100 60 90 50")
+    judge = LLMJudge(chat, window=4, anchors=2)
+    scores = asyncio.run(judge.relevance(request("a", "b", "c", "d", "e", "f")))
+    assert scores == [80.0, 60.0, 40.0, 20.0, 70.0, 30.0]
+    assert "Passage [1]: a\n" in chat.asked[1]
+    assert "Passage [2]: c\n" in chat.asked[1]
+
+
+@pytest.mark.parametrize(
+    ("about", "question", "reasoning"),
+    [
+        ("query", False, False),
+        ("question+query", True, False),
+        ("question+reasoning+query", True, True),
+    ],
+)
+def test_intent_is_shown_where_it_is_asked_for(
+    about: JudgeInput, question: bool, reasoning: bool
+) -> None:
+    chat = ScriptedChat("80")
+    one = msgspec.structs.replace(
+        request("a"), reasoning="I need <b>the mayor</b>\nSearch query: x"
+    )
+    asyncio.run(LLMJudge(chat, about=about).relevance(one))
+    (user,) = chat.asked
+    assert ("Who runs Alta?" in user) == question
+    assert ("the mayor" in user) == reasoning
+    assert len(re.findall("^Search query: ", user, re.MULTILINE)) == 1
+    assert "<b>" not in user
+    with pytest.raises(ValueError, match="got 'all', expected one of"):
+        LLMJudge(chat, about="all")  # type: ignore[arg-type]
+
+
+class StructuredChat(ScriptedChat):
+    """A chat model that can be held to a schema."""
+
+    def __init__(self, *replies: str) -> None:
+        super().__init__(*replies)
+        self.schemas: list[dict[str, Any]] = []
+
+    async def structured(
+        self, system: str, user: str, sampling: Sampling, schema: dict[str, Any]
+    ) -> str:
+        self.schemas.append(schema)
+        return await self.chat(system, user, sampling)
+
+
+def test_a_model_that_can_is_held_to_a_schema_unless_that_is_off() -> None:
+    chat = StructuredChat('{"scores": [80, 20]}', "80 20")
+    assert asyncio.run(LLMJudge(chat).relevance(request("a", "b"))) == [80.0, 20.0]
+    scores = chat.schemas[0]["properties"]["scores"]
+    assert (scores["minItems"], scores["maxItems"]) == (2, 2)
+    assert 'as JSON: {"scores": [...]}' in chat.asked[0]
+    off = LLMJudge(chat, structured=False)
+    assert asyncio.run(off.relevance(request("a", "b"))) == [80.0, 20.0]
+    assert len(chat.schemas) == 1
+    assert "JSON" not in chat.asked[1]
+
+
+def test_what_scores_depend_on_is_named_for_the_cache() -> None:
+    def asked(one: JudgeRequest, **settings: Any) -> Any:
+        return asyncio.run(LLMJudge(ScriptedChat(), **settings).asked(one))
+
+    same = asked(request("a"))
+    assert asked(request("b", "c")) == same, "the passages are named apart"
+    told = msgspec.structs.replace(request("a"), reasoning="why")
+    assert asked(told) == same, "what the model is not told does not count"
+    for other in (request("a", query="x"), request("a", subanswer="y")):
+        assert asked(other) != same
+    assert asked(told, about="question+reasoning+query") != same
+    assert asked(request("a"), window=7) != same

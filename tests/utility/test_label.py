@@ -14,7 +14,7 @@ from agentic_r.io import Rows
 from agentic_r.metrics import answer_in, exact_match
 from agentic_r.protocols import SEPARATOR, JudgeRequest
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
-from agentic_r.utility.judge import OfflineJudge
+from agentic_r.utility.by_rule import OfflineJudge
 from agentic_r.utility.label import Labeller, label, rule_of
 from agentic_r.utility.labelled import NO_TURNS, Labelled, Labels, collect
 from agentic_r.utility.select import NO_CORRECT, NO_RELEVANT, NOT_MEASURED

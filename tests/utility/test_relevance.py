@@ -8,7 +8,8 @@ import pytest
 from agentic_r.errors import LLMError, OutageError
 from agentic_r.protocols import JudgeRequest
 from agentic_r.types import Candidate, Passage, Question, Search, Trajectory, Turn
-from agentic_r.utility.relevance import grade, graded
+from agentic_r.utility.relevance import grade, graded, reasoning
+from agentic_r.utility.tally import count
 
 
 class Judge:
@@ -98,3 +99,50 @@ def test_one_outage_stops_everything() -> None:
     where = places("t", "a", "b")
     with pytest.raises(OutageError, match="no connection"):
         graded(where, found(where), Down(), Sub())
+
+
+def test_calls_are_counted_for_the_search_that_caused_them() -> None:
+    class Counting(Judge):
+        async def relevance(self, request: JudgeRequest) -> list[float | None]:
+            for _ in range(2 if request.query == "b" else 1):
+                count("judge")
+            return await super().relevance(request)
+
+    class Asked(Sub):
+        async def subanswers(self, trajectory: Trajectory) -> list[str | None]:
+            count("subanswers")
+            return await super().subanswers(trajectory)
+
+    where = [*places("t", "a", "b"), *places("bad", "c"), *places("u", "b")]
+    results = asyncio.run(grade(where, found(where), Counting(), Asked()))
+    assert [each.judge_calls for each in results] == [1, 2, 0, 2]
+    assert [each.subanswer_calls for each in results] == [1, 0, 1, 1]
+    assert results[2].error == "nonsense", "a call that failed was made all the same"
+
+
+def test_only_a_judge_that_reads_annotation_is_told_ids_and_metadata() -> None:
+    class Gold(Judge):
+        async def annotated(
+            self, question: Question, request: JudgeRequest, ids: tuple[str, ...]
+        ) -> list[float | None]:
+            assert question.metadata == {"hops": ["secret"]}
+            return [100.0 if id == "gold-7" else 0.0 for id in ids]
+
+    where = places("t", "a")
+    assert asyncio.run(grade(where, found(where), Gold(), Sub()))[0].relevance == (100.0,)
+
+
+def test_the_reasoning_is_what_stands_before_the_query_in_its_turn() -> None:
+    turns = (
+        Turn("<think> first who </think> <search> who </search>", "search", (Search("who", "s"),)),
+        Turn(
+            "<think> x </think> <search>a; b</search>",
+            "search",
+            (Search("a", "s"), Search("b", "s")),
+        ),
+        Turn("odd", "search", (Search("gone", "s"),)),
+    )
+    trajectory = Trajectory("t", Question("q", "Who?", ("x",)), turns)
+    assert [reasoning(trajectory, n) for n in range(4)] == ["first who", "x", "x a;", "odd"]
+    with pytest.raises(IndexError, match="has 4 searches"):
+        reasoning(trajectory, 4)

@@ -4,42 +4,9 @@ import random
 from collections.abc import Sequence
 
 import msgspec
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agentic_r.types import Utility
-from agentic_r.utility.select import (
-    NO_CORRECT,
-    NO_RELEVANT,
-    NOT_MEASURED,
-    TOO_FEW,
-    UpstreamRule,
-    Verdict,
-    levels,
-    select,
-)
-
-LEVELS = (0, 20, 40, 59, 60, 61, 80, 100)
-
-
-def literal(
-    relevance: Sequence[float], correctness: Sequence[float], negatives: int
-) -> tuple[list[int], list[int]] | None:
-    """Contracts B6, steps 3 to 6, word by word, on relevance divided by 100; None = dropped."""
-    rows = [
-        {"rank": i, "em": c, "local": r / 100}
-        for i, (r, c) in enumerate(zip(relevance, correctness, strict=True))
-    ]
-    rows.sort(key=lambda row: (-row["em"], -row["local"]))
-    top = rows[0]
-    if top["local"] < 0.6 or top["em"] == 0:
-        return None
-    tied = [row for row in rows if row["em"] == top["em"] and row["local"] == top["local"]]
-    rest = [row for row in rows if not (row["em"] == top["em"] and row["local"] == top["local"])]
-    if len(rest) < negatives:
-        return None
-    return [int(row["rank"]) for row in tied], sorted(int(row["rank"]) for row in rest)
+from agentic_r.utility.select import NOT_MEASURED, OVER_CAP, UpstreamRule, select
 
 
 def utilities(
@@ -58,73 +25,6 @@ def utilities(
         )
         for rank in range(len(relevance))
     ]
-
-
-def kept(verdict: Verdict) -> tuple[list[int], list[int]] | None:
-    return None if verdict.reason else (list(verdict.positives), list(verdict.pool))
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(LEVELS), st.booleans()), min_size=1, max_size=22),
-    st.sampled_from((1, 5, 15)),
-)
-def test_the_rule_is_the_upstream_rule(table: list[tuple[int, bool]], negatives: int) -> None:
-    relevance = [float(value) for value, _ in table]
-    correctness = [float(right) for _, right in table]
-    verdict = UpstreamRule(negatives=negatives).verdict(relevance, dict(enumerate(correctness)))
-    assert not verdict.needed
-    assert kept(verdict) == literal(relevance, correctness, negatives)
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(LEVELS), st.sampled_from((0.0, 0.25, 0.5, 1.0))),
-        min_size=1,
-        max_size=22,
-    )
-)
-def test_the_rule_is_the_upstream_rule_for_graded_rewards(table: list[tuple[int, float]]) -> None:
-    relevance = [float(value) for value, _ in table]
-    correctness = [value for _, value in table]
-    verdict = UpstreamRule(negatives=3).verdict(relevance, dict(enumerate(correctness)))
-    assert kept(verdict) == literal(relevance, correctness, 3)
-
-
-@given(st.lists(st.one_of(st.none(), st.sampled_from(LEVELS)), min_size=0, max_size=22))
-def test_levels_hold_every_readable_rank_once(relevance: list[float | None]) -> None:
-    found = list(levels(relevance))
-    assert [value for value, _ in found] == sorted({value for value, _ in found}, reverse=True)
-    ranks = [rank for _, level in found for rank in level]
-    assert sorted(ranks) == [rank for rank, value in enumerate(relevance) if value is not None]
-
-
-@pytest.mark.parametrize(
-    ("relevance", "measured", "reason"),
-    [
-        ([], {}, NO_RELEVANT),
-        ([None, None], {}, NOT_MEASURED),
-        ([59.9, 0.0, 0.0], {}, NO_RELEVANT),
-        ([80.0, 10.0], {}, TOO_FEW),
-        ([80.0, None, None], {}, NOT_MEASURED),
-        ([80.0, 60.0, 0.0, 0.0], {0: 0.0, 1: 0.0}, NO_CORRECT),
-        ([80.0, 80.0, 0.0], {0: 1.0, 1: 1.0}, TOO_FEW),
-        ([80.0, 80.0, 0.0, 0.0], {0: 1.0, 1: None}, NOT_MEASURED),
-        ([80.0, 70.0, 0.0, 0.0], {0: None, 1: 1.0}, NOT_MEASURED),
-        ([80.0, 70.0, 0.0, 0.0], {0: 1.0, 1: None}, ""),
-        ([60.0, 0.0, 0.0], {0: 1.0}, ""),
-    ],
-)
-def test_every_reason_for_dropping_a_search(
-    relevance: list[float | None], measured: dict[int, float | None], reason: str
-) -> None:
-    verdict = UpstreamRule(negatives=2).verdict(relevance, measured)
-    assert not verdict.needed
-    assert verdict.reason == reason
-
-
-def test_unreadable_relevance_is_neither_positive_nor_negative() -> None:
-    verdict = UpstreamRule(negatives=2).verdict([None, 90.0, None, 10.0, 20.0], {1: 1.0})
-    assert verdict == Verdict((), (1,), (3, 4), "")
 
 
 def test_an_example_holds_three_positives_and_negatives_in_rank_order() -> None:
@@ -162,3 +62,21 @@ def test_a_failed_continuation_is_told_from_one_that_was_not_needed() -> None:
     rows = utilities([90.0, 90.0, 0.0, 0.0], [1.0, None, None, None])
     rows[1] = msgspec.structs.replace(rows[1], why="failed: the server hung up")
     assert select("d", "q", rows, rule=UpstreamRule(negatives=2)) == ([], {NOT_MEASURED: 1})
+
+
+def test_a_cap_keeps_a_seeded_few_of_a_question_and_counts_the_others() -> None:
+    one, gold = [90.0] + [0.0] * 4, [1.0] + [None] * 4
+    rows = [row for search in range(6) for row in utilities(one, gold, search)]
+    for search, row in enumerate(rows[::5]):
+        rows[5 * search] = msgspec.structs.replace(row, sent=f"s{search}")
+    capped = UpstreamRule(negatives=2, per_question=2)
+    some, dropped = select("d", "q", rows, rule=capped, seed=1)
+    every, none = select("d", "q", rows, rule=UpstreamRule(negatives=2), seed=1)
+    assert (len(some), len(every), none) == (2, 6, {})
+    assert dropped == {OVER_CAP: 4}
+    assert all(example in every for example in some)
+    assert select("d", "q", rows[::-1], rule=capped, seed=1)[0] == some
+    draws = {
+        tuple(e.query for e in select("d", "q", rows, rule=capped, seed=n)[0]) for n in range(9)
+    }
+    assert len(draws) > 1

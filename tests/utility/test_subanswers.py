@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from agentic_r.utility.subanswers import (
     sure,
     transcript,
 )
+from agentic_r.utility.tally import tallied
 
 HOPS = {
     "hops": [
@@ -119,3 +121,26 @@ def test_items_come_back_in_order(items: list[str], between: str) -> None:
 @given(st.text(max_size=200))
 def test_any_reply_is_read_without_an_error(reply: str) -> None:
     assert all(item is None or item.strip() == item != "" for item in parse_subanswers(reply))
+
+
+def test_a_model_that_can_is_held_to_a_schema() -> None:
+    class Structured(ScriptedChat):
+        schema: dict[str, Any]
+
+        async def structured(
+            self, system: str, user: str, sampling: Sampling, schema: dict[str, Any]
+        ) -> str:
+            self.schema = schema
+            return await self.chat(system, user, sampling)
+
+    chat = Structured('{"sub_answers": ["Ida\\nBrun", "Not Sure"]}')
+    tally = tallied()
+    found = asyncio.run(LLMSubAnswers(chat).subanswers(trajectory("a", "b")))
+    assert found == ["Ida Brun", None]
+    assert chat.schema["properties"]["sub_answers"]["minItems"] == 2
+    assert tally["subanswers"] == 1
+
+
+@pytest.mark.parametrize("reply", ["{", '{"sub_answers": 3}', '{"other": []}', "", "}{"])
+def test_json_that_is_something_else_holds_no_item(reply: str) -> None:
+    assert parse_subanswers(reply) == []

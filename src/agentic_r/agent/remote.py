@@ -14,7 +14,14 @@ from agentic_r.agent.answered import Answered, Usage
 from agentic_r.agent.connection import RefusedError, TooLongError, setting
 from agentic_r.agent.pool import Pool
 from agentic_r.agent.probe import Manners, capabilities_of, text_manners
-from agentic_r.agent.wire import body_of, completion_of, path_of, refused_by_name
+from agentic_r.agent.wire import (
+    CHAT,
+    FORMAT,
+    body_of,
+    completion_of,
+    path_of,
+    refused_by_name,
+)
 from agentic_r.errors import LLMError
 from agentic_r.protocols import Capabilities, Completion, Conversation, Message, Prompt, Sampling
 
@@ -85,7 +92,7 @@ class RemoteLLM:
         Raises LLMError where the server is slow or wrong, ContextError where the prompt is too
         long for it, OutageError where it is down.
         """
-        await self._named()
+        await self.named()
         key = self.answered.key(self.model, prompt, sampling)
         found = self.answered.find(key)
         if found is not None:
@@ -100,13 +107,38 @@ class RemoteLLM:
         messages = (Message("system", system), Message("user", user))
         return (await self.complete(Conversation(messages), sampling)).text
 
+    async def structured(
+        self, system: str, user: str, sampling: Sampling, schema: dict[str, Any]
+    ) -> str:
+        """Answer as `chat` does, held to a JSON schema unless this server refuses schemas.
+
+        The first refusal that goes away without the schema is remembered.
+        """
+        if FORMAT in self._refused.get(CHAT, ()):
+            return await self.chat(system, user, sampling)
+        held = msgspec.structs.replace(sampling, schema=msgspec.json.encode(schema).decode())
+        try:
+            return await self.chat(system, user, held)
+        except TooLongError:
+            raise
+        except RefusedError:
+            text = await self.chat(system, user, sampling)
+            self._refused[CHAT] = self._refused.get(CHAT, frozenset()) | {FORMAT}
+            return text
+
+    async def named(self) -> str:
+        """Return the server's name of the model. Raises LLMError where it lists none."""
+        if not self.model:
+            await self._shared("name", self._name)
+        return self.model
+
     async def probe(self) -> Capabilities:
         """Find out what the server can do, unless it is known already.
 
         Raises LLMError where it is down, or completes neither text nor chats.
         """
         if self.capabilities is None:
-            await self._named()
+            await self.named()
             await self._shared("probe", self._probe)
         assert self.capabilities is not None
         return self.capabilities
@@ -192,10 +224,6 @@ class RemoteLLM:
         if refusal is not None and not found.chat:
             raise refusal
         self.capabilities = found
-
-    async def _named(self) -> None:
-        if not self.model:
-            await self._shared("name", self._name)
 
     async def _name(self) -> None:
         listed = await self.pool.get("/models")

@@ -20,12 +20,13 @@ Habit = Literal["keeps", "trims", "ignores", "unknown"]
 
 INCLUDE = "include_stop_str_in_output"
 IDS = "return_token_ids"
+FORMAT = "response_format"
 
 TEXT, CHAT = "/completions", "/chat/completions"
 
 OPTIONAL = (
     *("max_tokens", "temperature", "top_p", "seed", "stop", "system role"),
-    *(INCLUDE, IDS, "logprobs"),
+    *(INCLUDE, IDS, FORMAT, "logprobs"),
 )
 """What some servers refuse by name; without it they answer all the same."""
 
@@ -55,6 +56,9 @@ def body_of(prompt: Prompt, sampling: Sampling, refused: frozenset[str]) -> dict
         body["seed"] = sampling.seed
     if sampling.tokens:
         body |= {"logprobs": True if chat else 1, IDS: True}
+    if sampling.schema and chat:
+        schema = msgspec.json.decode(sampling.schema)
+        body[FORMAT] = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
     body = {key: value for key, value in body.items() if key not in refused}
     if "max_tokens" in refused:
         body["max_completion_tokens"] = sampling.max_tokens

@@ -46,7 +46,7 @@ __all__ = [
 Entries = tuple[dict[str, Any], ...]
 """Tables of a list, each with settings of its own."""
 
-JUDGE = r"^(offline|https?://.+)$"
+JUDGE = r"^(offline|containment|gold|cross-encoder|likelihood|https?://.+)$"
 """What names a judge."""
 
 
@@ -94,12 +94,43 @@ class UtilityConfig(msgspec.Struct, frozen=True):
         str,
         Meta(
             pattern=JUDGE,
-            description="Judge of relevance: offline, or http://... of a chat server.",
+            description=(
+                "Judge of relevance: offline, containment, gold, cross-encoder, likelihood, or "
+                "http://... of a chat server."
+            ),
         ),
     ] = "offline"
     judge_name: Annotated[
-        str, Meta(description="Judge's model name on the server; empty takes the server's first.")
+        str,
+        Meta(
+            description=(
+                "Judge's model: its name on the server (empty takes the first), or the folder or "
+                "hub name of the cross-encoder or language model."
+            )
+        ),
     ] = ""
+    judge_input: Annotated[
+        Literal["query", "question+query", "question+reasoning+query"],
+        Meta(description="What a chat model is told of the search besides the reference."),
+    ] = "query"
+    window: Annotated[
+        int, Meta(ge=2, description="Passages that a chat model grades in one call at most.")
+    ] = 20
+    anchors: Annotated[
+        int,
+        Meta(ge=0, description="Passages shown in every window, to put windows on one scale."),
+    ] = 2
+    structured: Annotated[
+        Literal["auto", "off"],
+        Meta(description="Hold a chat model to a JSON schema where its server can: auto or off."),
+    ] = "auto"
+    cache: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="File of what judges have said: auto (in the folder of runs), off, a path.",
+        ),
+    ] = "auto"
     judge_tokens: Annotated[
         int, Meta(ge=1, description="New tokens per reply of the judge; thinking needs more.")
     ] = 1000
@@ -120,13 +151,38 @@ class UtilityConfig(msgspec.Struct, frozen=True):
         str, Meta(description="Name of the environment variable that holds the judge's key.")
     ] = ""
     rule: Annotated[
-        Literal["upstream"], Meta(description="Rule that selects positives and negatives.")
+        Literal["upstream", "graded"],
+        Meta(description="Rule that selects positives and negatives."),
     ] = "upstream"
     relevance: Annotated[
         float, Meta(ge=0, le=100, description="Least relevance of a positive, 0-100.")
     ] = 60.0
     max_positives: Annotated[int, Meta(ge=1, description="Positives used per search.")] = 3
     negatives: Annotated[int, Meta(ge=1, description="Hard negatives per search.")] = 15
+    per_question: Annotated[
+        int, Meta(ge=0, description="Searches kept per question at most; 0 keeps all.")
+    ] = 0
+    margin: Annotated[
+        float,
+        Meta(ge=0, le=100, description="Rule graded: points of relevance that count as equal."),
+    ] = 10.0
+    fewer_searches: Annotated[
+        bool,
+        Meta(description="Rule graded: of equal passages prefer those that save searches."),
+    ] = True
+    samples: Annotated[
+        int, Meta(ge=1, description="Continuations averaged per candidate; 1 decodes greedily.")
+    ] = 1
+    temperature: Annotated[
+        float, Meta(gt=0, le=2, description="Temperature of continuations where samples > 1.")
+    ] = 1.0
+    evidence: Annotated[
+        Literal["alone", "in-place"],
+        Meta(description="The passage alone, or in place of the top hit among the usual k."),
+    ] = "alone"
+    baseline: Annotated[
+        bool, Meta(description="Count what a passage adds to continuing without any.")
+    ] = False
     exhaustive: Annotated[
         bool, Meta(description="Continue from every candidate, also where it cannot matter.")
     ] = False

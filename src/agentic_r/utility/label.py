@@ -21,13 +21,14 @@ from agentic_r.utility.candidates import candidates_at
 from agentic_r.utility.continuation import (
     Continue,
     Measurement,
-    Scored,
+    Protocol,
     ScoredSearch,
     measure,
 )
 from agentic_r.utility.labelled import Labelled, Labels, SubAnswer, collect
 from agentic_r.utility.relevance import Graded, graded
-from agentic_r.utility.select import Rule, UpstreamRule, judged
+from agentic_r.utility.rows import unmeasured
+from agentic_r.utility.select import GradedRule, Rule, UpstreamRule
 
 Place = tuple[Trajectory, int]
 """One search: a trajectory and the number of the search in it, from 0."""
@@ -39,8 +40,11 @@ class _Result(NamedTuple):
     trajectory: Trajectory
     search: int
     graded: Graded
-    utilities: tuple[Utility, ...]
     measurement: Measurement
+
+    @property
+    def utilities(self) -> tuple[Utility, ...]:
+        return tuple(self.measurement.rows)
 
 
 class Labeller:
@@ -65,6 +69,9 @@ class Labeller:
         self._settings = settings
         self._depth = settings.candidates if depth is None else depth
         self._rule = rule_of(settings)
+        self._protocol = Protocol(
+            settings.samples, settings.evidence, settings.baseline, settings.exhaustive
+        )
 
     def label_chunk(self, trajectories: Sequence[Trajectory]) -> list[Labelled]:
         """Label the searches of these trajectories, one row per question, in their order.
@@ -86,18 +93,14 @@ class Labeller:
         found = candidates_at(places, self._retriever, self._depth)
         scores = graded(places, found, self._judge, self._subanswers)
         searches = [
-            ScoredSearch(trajectory, search, tuple(map(Scored, row, each.relevance)))
-            for (trajectory, search), row, each in zip(places, found, scores, strict=True)
+            ScoredSearch(*place, tuple(row), unmeasured(*place, row, each))
+            for place, row, each in zip(places, found, scores, strict=True)
         ]
         measured = measure(
-            searches,
-            self._continue,
-            self._reward,
-            rule=self._rule,
-            exhaustive=self._settings.exhaustive,
+            searches, self._continue, self._reward, rule=self._rule, protocol=self._protocol
         )
         return [
-            _Result(search.trajectory, search.search, each, _utilities(search, each, of), of)
+            _Result(search.trajectory, search.search, each, of)
             for search, each, of in zip(searches, scores, measured, strict=True)
         ]
 
@@ -106,14 +109,14 @@ class Labeller:
     ) -> list[list[Place]]:
         """The searches inside one successful continuation of each labelled search.
 
-        The first positive by candidate rank is followed. A string that the question's searches
+        The verdict's first positive is followed. A string that the question's searches
         have sent before is not labelled again.
         """
         places: list[list[Place]] = []
         for group in questions:
             seen = {search.sent for trajectory in group for search in trajectory.searches}
             for result in _of(group, results):
-                positives = judged(result.utilities, self._rule).positives
+                positives = self._rule.verdict(result.utilities).positives
                 if not positives:
                     continue
                 end = msgspec.structs.replace(
@@ -185,7 +188,18 @@ def label(
 
 def rule_of(settings: UtilityConfig) -> Rule:
     """The selection rule that the settings name."""
-    return UpstreamRule(settings.relevance, settings.max_positives, settings.negatives)
+    if settings.rule == "graded":
+        return GradedRule(
+            settings.relevance,
+            settings.max_positives,
+            settings.negatives,
+            settings.per_question,
+            settings.margin,
+            settings.fewer_searches,
+        )
+    return UpstreamRule(
+        settings.relevance, settings.max_positives, settings.negatives, settings.per_question
+    )
 
 
 def by_question(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
@@ -221,29 +235,6 @@ def _open_searches(trajectories: Sequence[Trajectory]) -> tuple[list[Place], lis
     return open_, closed
 
 
-def _utilities(search: ScoredSearch, scores: Graded, of: Measurement) -> tuple[Utility, ...]:
-    unread = f"failed: {scores.error or 'the relevance could not be read'}"
-    rows: list[Utility] = []
-    for candidate, relevance in ((each.candidate, each.relevance) for each in search.scored):
-        correctness = of.measured.get(candidate.rank)
-        why = "not needed" if correctness is None else "measured"
-        if candidate.rank in of.failed:
-            why = f"failed: {of.failed[candidate.rank]}"
-        rows.append(
-            Utility(
-                search.trajectory.id,
-                search.search,
-                search.trajectory.searches[search.search].sent,
-                candidate.passage.id,
-                candidate.rank,
-                relevance,
-                correctness,
-                unread if relevance is None else why,
-            )
-        )
-    return tuple(rows)
-
-
 def _of(group: Sequence[Trajectory], results: Sequence[_Result]) -> list[_Result]:
     key = group[0].question.key
     return [result for result in results if result.trajectory.question.key == key]
@@ -270,4 +261,6 @@ def _row(
         candidates=sum(len(each.utilities) for each in every),
         continuations=sum(each.measurement.continuations for each in every),
         no_turns=sum(trajectory.question.key == key for trajectory, _ in closed),
+        judge_calls=sum(each.graded.judge_calls for each in every),
+        subanswer_calls=sum(each.graded.subanswer_calls for each in every),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -28,6 +29,8 @@ class Labelled(msgspec.Struct, frozen=True):
     ids end in "+sN", N being the search that they were continued from. `candidates` is what
     exhaustive measuring would have continued, `continuations` what was continued. `no_turns`
     counts searches that were left out because the agent had no call left after them.
+    `judge_calls` and `subanswer_calls` count requests to a language model, second tries included
+    and what the cache knew left out.
     """
 
     dataset: str
@@ -40,6 +43,8 @@ class Labelled(msgspec.Struct, frozen=True):
     candidates: int = 0
     continuations: int = 0
     no_turns: int = 0
+    judge_calls: int = 0
+    subanswer_calls: int = 0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -51,7 +56,9 @@ class Costs(msgspec.Struct, frozen=True):
     """What labelling cost: counts over all questions.
 
     `searches` were labelled, `continued` of them inside continuations; `kept` became examples.
-    `continuations` were run, `exhaustive` would have been without laziness.
+    `continuations` were run, `exhaustive` would have been without laziness. `judge_calls` and
+    `subanswer_calls` were made to a language model; `unread` candidates have no relevance, and
+    the continuations of `unfinished` ones failed.
     """
 
     searches: int = 0
@@ -59,6 +66,22 @@ class Costs(msgspec.Struct, frozen=True):
     kept: int = 0
     continuations: int = 0
     exhaustive: int = 0
+    judge_calls: int = 0
+    subanswer_calls: int = 0
+    unread: int = 0
+    unfinished: int = 0
+
+    def lines(self) -> list[str]:
+        """Say in plain lines what labelling cost, per search and per search that was kept."""
+        searches, kept = max(1, self.searches), max(1, self.kept)
+        calls = self.judge_calls + self.subanswer_calls
+        return [
+            f"{self.searches:,} searches labelled, {self.kept:,} kept",
+            f"{self.continuations:,} continuations, {self.continuations / searches:.2f} a search "
+            f"({self.exhaustive / searches:.2f} if all candidates were tried)",
+            f"{calls:,} calls of a judge's model ({self.judge_calls:,} for relevance, "
+            f"{self.subanswer_calls:,} for sub-answers), {calls / kept:.2f} a kept search",
+        ]
 
 
 class Labels(msgspec.Struct, frozen=True):
@@ -73,6 +96,16 @@ class Labels(msgspec.Struct, frozen=True):
     def utilities(self) -> tuple[Utility, ...]:
         """All utilities in the order dataset, question, trajectory, search, candidate rank."""
         return tuple(utility for row in self.rows for utility in row.utilities)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many candidates could not be judged or continued, by reason, the commonest first."""
+        reasons = Counter(
+            f"{'relevance' if each.relevance is None else 'correctness'} {each.why}"
+            for each in self.utilities
+            if each.failed
+        )
+        return dict(reasons.most_common())
 
 
 def collect(rows: Iterable[Labelled], *, rule: Rule = UPSTREAM, seed: int = 0) -> Labels:
@@ -101,4 +134,10 @@ def _costs(rows: Sequence[Labelled], kept: int) -> Costs:
         kept=kept,
         continuations=sum(row.continuations for row in rows),
         exhaustive=sum(row.candidates for row in rows),
+        judge_calls=sum(row.judge_calls for row in rows),
+        subanswer_calls=sum(row.subanswer_calls for row in rows),
+        unread=sum(each.relevance is None for row in rows for each in row.utilities),
+        unfinished=sum(
+            each.failed and each.relevance is not None for row in rows for each in row.utilities
+        ),
     )

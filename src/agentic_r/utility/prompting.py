@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from agentic_r.errors import DataError
+from agentic_r.protocols import ChatLLM, Sampling, StructuredLLM
 
 _SECTION = re.compile(r"^=== (system|user) ===\n", re.MULTILINE)
 _PLACE = re.compile(r"\{([a-z_]+)\}")
@@ -76,6 +78,26 @@ def quoted_trajectory(text: str) -> str:
     """Show a transcript with its protocol tags, but without the tags of a reply or a chat."""
     shown = rf"{_OPEN}\1{_CLOSE}"
     return _SPECIAL.sub(shown, _SUB_ANSWER.sub(shown, text)).strip()
+
+
+async def ask(
+    chat: ChatLLM, system: str, user: str, sampling: Sampling, schema: dict[str, Any] | None
+) -> str:
+    """Ask a chat model, held to a JSON schema where one is given and the model can be held.
+
+    A model that can has a method `structured` beside `chat` (protocols.StructuredLLM).
+    """
+    if schema is not None and isinstance(chat, StructuredLLM):
+        (name,) = schema["properties"]
+        user += f'\nWrite them as JSON: {{"{name}": [...]}}.'
+        return await chat.structured(system, user, sampling, schema)
+    return await chat.chat(system, user, sampling)
+
+
+async def named(chat: object) -> str:
+    """Return what identifies a chat model: the name that its server has for it, else its type."""
+    name = getattr(chat, "named", None)
+    return str(await name()) if name is not None else type(chat).__name__
 
 
 async def close(holder: object) -> None:

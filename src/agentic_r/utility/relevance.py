@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from agentic_r.errors import LLMError, OutageError
-from agentic_r.protocols import Judge, JudgeRequest, SubAnswers
+from agentic_r.protocols import AnnotatedJudge, Judge, JudgeRequest, SubAnswers
 from agentic_r.types import Candidate, Trajectory
 from agentic_r.utility.prompting import close
 from agentic_r.utility.subanswers import transcript
+from agentic_r.utility.tally import tallied
 from agentic_r.waiting import wait
 
 T = TypeVar("T")
+Place = tuple[Trajectory, int]
 
 OUTAGE = 8
 """So many requests, all failed, mean that the server cannot be used."""
+
+_TAG = re.compile(r"<[^<>]*>")
 
 
 class Graded(msgspec.Struct, frozen=True):
     """One search as the judge sees it: its sub-answer and a relevance 0-100 per candidate.
 
-    `error` says why scores are missing, empty where single ones could not be read.
+    `error` says why scores are missing, empty where single ones could not be read. The calls are
+    those that this search caused; a trajectory's sub-answers count for its first search here.
     """
 
     subanswer: str | None
     relevance: tuple[float | None, ...]
     error: str = ""
+    judge_calls: int = 0
+    subanswer_calls: int = 0
 
 
 async def grade(
-    places: Sequence[tuple[Trajectory, int]],
+    places: Sequence[Place],
     found: Sequence[Sequence[Candidate]],
     judge: Judge,
     subanswers: SubAnswers,
@@ -45,39 +54,89 @@ async def grade(
     `OUTAGE` requests were made and all failed, and ValueError when a judge returns another number
     of scores than passages.
     """
-    trajectories = list({_key(trajectory): trajectory for trajectory, _ in places}.values())
-    known = dict(
-        zip(
-            map(_key, trajectories),
-            await _all(_subanswers(subanswers, trajectory) for trajectory in trajectories),
-            strict=True,
-        )
-    )
-    texts = {_key(trajectory): transcript(trajectory) for trajectory in trajectories}
+    answers, asked = await _known(places, subanswers)
+    texts = {_key(trajectory): transcript(trajectory) for trajectory, _ in places}
+    tallies: list[Counter[str]] = [Counter() for _ in places]
 
-    async def one(place: tuple[Trajectory, int], candidates: Sequence[Candidate]) -> Graded:
-        trajectory, search = place
-        answers = known[_key(trajectory)]
-        if isinstance(answers, LLMError):
-            raise answers
-        request = JudgeRequest(
-            question=trajectory.question.text,
-            answers=trajectory.question.answers,
-            query=trajectory.searches[search].query,
-            subanswer=answers[search],
-            trajectory=texts[_key(trajectory)],
-            passages=tuple(each.passage.contents for each in candidates),
-        )
-        scores = await judge.relevance(request) if candidates else []
+    async def one(number: int) -> Graded:
+        tallies[number] = tallied()
+        place, candidates = places[number], found[number]
+        known = answers[_key(place[0])]
+        if isinstance(known, LLMError):
+            raise known
+        request = _request(place, candidates, known[place[1]], texts[_key(place[0])])
+        scores = await _scores(judge, place[0], request, candidates) if candidates else []
         if len(scores) != len(candidates):
             raise ValueError(f"judge: got {len(scores)} scores, expected {len(candidates)}")
-        return Graded(answers[search], tuple(scores))
+        return Graded(known[place[1]], tuple(scores))
 
-    results = await _all(one(place, row) for place, row in zip(places, found, strict=True))
-    return [
-        Graded(None, (None,) * len(row), str(each)) if isinstance(each, LLMError) else each
-        for each, row in zip(results, found, strict=True)
-    ]
+    results: list[Graded] = []
+    for number, each in enumerate(await _all(one(number) for number in range(len(places)))):
+        if isinstance(each, LLMError):
+            each = Graded(None, (None,) * len(found[number]), str(each))
+        calls = asked.pop(_key(places[number][0]), Counter())["subanswers"]
+        judged = tallies[number]["judge"]
+        results.append(msgspec.structs.replace(each, judge_calls=judged, subanswer_calls=calls))
+    return results
+
+
+async def _known(
+    places: Sequence[Place], source: SubAnswers
+) -> tuple[dict[tuple[str, str, str], list[str | None] | LLMError], dict[object, Counter[str]]]:
+    """Ask for the sub-answers of every trajectory, once each, and count the calls."""
+    trajectories = list({_key(trajectory): trajectory for trajectory, _ in places}.values())
+    asked: dict[object, Counter[str]] = {}
+
+    async def one(trajectory: Trajectory) -> list[str | None]:
+        asked[_key(trajectory)] = tallied()
+        answers = await source.subanswers(trajectory)
+        expected = len(trajectory.searches)
+        if len(answers) != expected:
+            raise ValueError(f"sub-answers: got {len(answers)}, expected {expected}, one a search")
+        return answers
+
+    results = await _all(one(trajectory) for trajectory in trajectories)
+    return dict(zip(map(_key, trajectories), results, strict=True)), asked
+
+
+def _request(
+    place: Place, candidates: Sequence[Candidate], subanswer: str | None, text: str
+) -> JudgeRequest:
+    trajectory, search = place
+    return JudgeRequest(
+        question=trajectory.question.text,
+        answers=trajectory.question.answers,
+        query=trajectory.searches[search].query,
+        subanswer=subanswer,
+        trajectory=text,
+        passages=tuple(each.passage.contents for each in candidates),
+        reasoning=reasoning(trajectory, search),
+    )
+
+
+def reasoning(trajectory: Trajectory, search: int) -> str:
+    """Return what the agent wrote in the turn of a search before its query, without tags."""
+    seen = 0
+    for turn in trajectory.turns:
+        if search < seen + len(turn.searches):
+            text = " ".join(_TAG.sub(" ", turn.text).split())
+            query = " ".join(turn.searches[search - seen].query.split())
+            found = [
+                each.start() for each in re.finditer(rf"(?<!\w){re.escape(query)}(?!\w)", text)
+            ]
+            return text[: found[-1]].strip() if query and found else text
+        seen += len(turn.searches)
+    raise IndexError(f"trajectory {trajectory.id} has {seen} searches, so there is no {search}")
+
+
+async def _scores(
+    judge: Judge, trajectory: Trajectory, request: JudgeRequest, candidates: Sequence[Candidate]
+) -> list[float | None]:
+    """Ask the judge, which sees ids and metadata only where it is one that reads annotation."""
+    if isinstance(judge, AnnotatedJudge):
+        ids = tuple(each.passage.id for each in candidates)
+        return await judge.annotated(trajectory.question, request, ids)
+    return await judge.relevance(request)
 
 
 def _key(trajectory: Trajectory) -> tuple[str, str, str]:
@@ -85,7 +144,7 @@ def _key(trajectory: Trajectory) -> tuple[str, str, str]:
 
 
 def graded(
-    places: Sequence[tuple[Trajectory, int]],
+    places: Sequence[Place],
     found: Sequence[Sequence[Candidate]],
     judge: Judge,
     subanswers: SubAnswers,
@@ -100,14 +159,6 @@ def graded(
             await close(subanswers)
 
     return wait(whole())
-
-
-async def _subanswers(source: SubAnswers, trajectory: Trajectory) -> list[str | None]:
-    answers = await source.subanswers(trajectory)
-    expected = len(trajectory.searches)
-    if len(answers) != expected:
-        raise ValueError(f"sub-answers: got {len(answers)}, expected {expected}, one a search")
-    return answers
 
 
 async def _all(requests: Iterable[Awaitable[T]]) -> list[T | LLMError]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from agentic_r.data.questions import hop_asked
 from agentic_r.errors import LLMError
 from agentic_r.protocols import ChatLLM, Sampling
 from agentic_r.types import Trajectory
 from agentic_r.utility.prompting import (
+    ask,
     close,
     load_prompt,
+    named,
     one_line,
     quoted_trajectory,
     without_thought,
 )
+from agentic_r.utility.tally import count
 
 _ITEM = re.compile(r"<sub-answer>(.*?)</sub-answer>", re.DOTALL | re.IGNORECASE)
 
@@ -44,9 +50,15 @@ class LLMSubAnswers:
     """Sub-answers from a language model that reads the whole trajectory (contracts B3)."""
 
     def __init__(
-        self, chat: ChatLLM, *, prompt_file: str | Path = "", max_tokens: int = 1000
+        self,
+        chat: ChatLLM,
+        *,
+        structured: bool = True,
+        prompt_file: str | Path = "",
+        max_tokens: int = 1000,
     ) -> None:
         self._chat = chat
+        self._structured = structured
         self._prompt = load_prompt("subanswers", prompt_file, places=("trajectory",))
         self._sampling = Sampling(max_tokens=max_tokens)
 
@@ -59,21 +71,11 @@ class LLMSubAnswers:
         expected = len(trajectory.searches)
         if not expected:
             return []
-        question = trajectory.question
-        system, user = self._prompt.fill(
-            question=one_line(question.text),
-            answers=", ".join(f'"{one_line(answer)}"' for answer in question.answers),
-            trajectory=quoted_trajectory(transcript(trajectory)),
-            queries="\n".join(
-                f"Query [{n}]: {one_line(search.query)}"
-                for n, search in enumerate(trajectory.searches, start=1)
-            ),
-            count=str(expected),
-        )
-        found = parse_subanswers(await self._chat.chat(system, user, self._sampling))
+        system, user = self._fill(trajectory)
+        found = await self._ask(system, user, expected)
         if len(found) != expected:
             reminder = f"\nA reply with {len(found)} items was wrong: write exactly {expected}."
-            found = parse_subanswers(await self._chat.chat(system, user + reminder, self._sampling))
+            found = await self._ask(system, user + reminder, expected)
         if len(found) != expected:
             raise LLMError(
                 f"trajectory {trajectory.id}: got {len(found)} sub-answers from the judge, "
@@ -81,11 +83,62 @@ class LLMSubAnswers:
             )
         return found
 
+    async def asked(self, trajectory: Trajectory) -> Any:
+        """Return all that the sub-answers depend on: what the cache goes by."""
+        return [await named(self._chat), *self._fill(trajectory), self._sampling.max_tokens]
+
+    async def _ask(self, system: str, user: str, expected: int) -> list[str | None]:
+        count("subanswers")
+        schema = _schema(expected) if self._structured else None
+        return parse_subanswers(await ask(self._chat, system, user, self._sampling, schema))
+
+    def _fill(self, trajectory: Trajectory) -> tuple[str, str]:
+        question = trajectory.question
+        return self._prompt.fill(
+            question=one_line(question.text),
+            answers=", ".join(f'"{one_line(answer)}"' for answer in question.answers),
+            trajectory=quoted_trajectory(transcript(trajectory)),
+            queries="\n".join(
+                f"Query [{n}]: {one_line(search.query)}"
+                for n, search in enumerate(trajectory.searches, start=1)
+            ),
+            count=str(len(trajectory.searches)),
+        )
+
     async def aclose(self) -> None:
         """Close the model's connections; the next call opens new ones."""
         await close(self._chat)
 
 
 def parse_subanswers(reply: str) -> list[str | None]:
-    """Read the `<sub-answer>` items of a reply, over several lines too; None for "Not Sure"."""
-    return [sure(item) for item in _ITEM.findall(without_thought(reply))]
+    """Read the `<sub-answer>` items of a reply, over several lines too; None for "Not Sure".
+
+    A JSON object with a list "sub_answers" is read as well.
+    """
+    text = without_thought(reply)
+    items = _ITEM.findall(text)
+    return [sure(item) for item in items or _json_items(text)]
+
+
+def _json_items(text: str) -> list[str]:
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        return msgspec.json.decode(text[start : end + 1].encode(), type=_Reply).sub_answers
+    except msgspec.DecodeError:
+        return []
+
+
+class _Reply(msgspec.Struct):
+    """A reply that was held to the schema."""
+
+    sub_answers: list[str]
+
+
+def _schema(count: int) -> dict[str, Any]:
+    items = {"type": "array", "items": {"type": "string"}, "minItems": count, "maxItems": count}
+    return {
+        "type": "object",
+        "properties": {"sub_answers": items},
+        "required": ["sub_answers"],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,1 @@
+"""The selection rules: which measured candidates become positives and hard negatives."""

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentic_r.config import UtilityConfig
+from agentic_r.errors import ConfigError
+from agentic_r.utility.by_rule import ContainmentJudge, GoldJudge, OfflineJudge
+from agentic_r.utility.judge import LLMJudge
+from agentic_r.utility.judges import NAMES, named_judge, open_judge, open_subanswers
+from agentic_r.utility.store import CachedJudge, CachedSubAnswers
+from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
+
+URL = "http://127.0.0.1:1/v1"
+
+
+def test_every_name_opens_its_judge(tmp_path: Path) -> None:
+    store = tmp_path / "c.sqlite"
+    by_rule = {"offline": OfflineJudge, "containment": ContainmentJudge, "gold": GoldJudge}
+    for name, kind in by_rule.items():
+        assert type(open_judge(UtilityConfig(judge=name), store=store)) is kind
+    remote = open_judge(UtilityConfig(judge=URL), store=store)
+    assert isinstance(remote, CachedJudge)
+    assert isinstance(remote.judge, LLMJudge)
+    assert isinstance(open_judge(UtilityConfig(judge=URL)), LLMJudge)
+    assert {*by_rule, "cross-encoder", "likelihood"} == set(NAMES[:-1])
+
+
+def test_sub_answers_come_from_hops_or_the_judges_own_model(tmp_path: Path) -> None:
+    settings, store = UtilityConfig(judge=URL), tmp_path / "c.sqlite"
+    judge = open_judge(settings, store=store)
+    said = open_subanswers(settings, "judge", judge, store=store)
+    assert isinstance(said, CachedSubAnswers)
+    assert isinstance(open_subanswers(settings, "judge", judge), LLMSubAnswers)
+    assert isinstance(open_subanswers(settings, "hops", judge), HopSubAnswers)
+    with pytest.raises(ConfigError, match=r"needs a judge: set utility\.judge to its URL"):
+        open_subanswers(settings, "judge", OfflineJudge())
+
+
+def test_judges_to_compare_are_named_with_their_model() -> None:
+    settings = UtilityConfig(judge=URL)
+    assert isinstance(named_judge(settings, "gold"), GoldJudge)
+    assert isinstance(named_judge(settings, "http://127.0.0.1:2/v1?a=b"), LLMJudge)
+    with pytest.raises(ConfigError, match="got the judge 'oracle', expected one of offline, "):
+        named_judge(settings, "oracle")
+    with pytest.raises(ConfigError, match="write likelihood=FOLDER"):
+        named_judge(settings, "likelihood")
+    with pytest.raises(ConfigError, match="cannot load 'no-such-folder'"):
+        named_judge(settings, "cross-encoder=no-such-folder")
