@@ -14,7 +14,7 @@ help:
 	@echo "make quickstart [SEED=7]  train a retriever for the tiny agent and show the gain"
 	@echo "make test                 lint, types, fast tests and a shortened quickstart"
 	@echo "make test-all             the same and the slow, server and browser tests"
-	@echo "make tiny-agent           train the packaged agent anew (about two hours)"
+	@echo "make tiny-agent           train the packaged agent anew (about 40 minutes)"
 
 quickstart: .venv/ready
 	$(BIN)/agentic-r loop configs/quickstart.toml $(if $(SEED),--seed $(SEED) --name quickstart-$(SEED))

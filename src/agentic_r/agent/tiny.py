@@ -235,7 +235,7 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", required=True, help="folder for checkpoint, state and log")
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=7000)
     parser.add_argument("--batch-tokens", type=int, default=2500)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--decay-from", type=float, default=0.55)
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--examine", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", default="", help="state.pt of an earlier training to start from")
     parser.add_argument("--level", type=int, default=-1, help="lesson to go on with")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=False)
