@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("learning", "practice"),
     ("loop", "grid"),
     ("summary", "api", "served"),
-    ("verbs",),
+    ("verbs", "converting"),
     ("cli", "__init__"),
 )
 """From the bottom up; what stands side by side does not import each other, the words apart."""
@@ -64,6 +64,7 @@ HEAVY = (
     "tokenizers",
     "uvicorn",
     "mcp",
+    "chonkie",
 )
 
 

@@ -102,8 +102,17 @@ def pages() -> dict[Path, str]:
 
 
 def _verbs() -> dict[str, argparse.ArgumentParser]:
-    found = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(next(found).choices)
+    """Return every verb; one with words of its own, as convert, once for each of them."""
+    verbs = {}
+    for name, verb in _choices(build_parser()).items():
+        below = _choices(verb)
+        verbs |= {f"{name} {word}": found for word, found in below.items()} or {name: verb}
+    return verbs
+
+
+def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(next((action.choices for action in found), {}))
 
 
 def _written(action: argparse.Action) -> str:
@@ -114,7 +123,7 @@ def _written(action: argparse.Action) -> str:
     if action.nargs == 0:
         return f"[{option}]"
     value = "|".join(action.choices) if action.choices else str(action.metavar or "VALUE")
-    return f"[{option} {value}]"
+    return f"{option} {value}" if action.required else f"[{option} {value}]"
 
 
 def _about(action: argparse.Action) -> str:

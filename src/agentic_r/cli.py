@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from agentic_r import verbs
 from agentic_r.config import Config, load_config
+from agentic_r.converting import add_conversions
 from agentic_r.errors import AgenticRError, ConfigError
 
 Verb = Callable[[argparse.Namespace, Config], None]
@@ -40,7 +41,7 @@ def _verb(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        if options.verb in ("status", "report"):
+        if options.verb in ("status", "report", "convert"):
             if rest:
                 parser.error(f"unrecognized arguments: {' '.join(rest)}")
             options.function(options)
@@ -144,6 +145,8 @@ def build_parser() -> argparse.ArgumentParser:
     status.set_defaults(function=verbs.status)
     about = "Print tables of finished runs; compare rows; one page over several runs."
     _report_options(parsers.add_parser("report", help=about, description=about))
+    about = "Turn other systems' files into ours, and ours into theirs."
+    add_conversions(parsers.add_parser("convert", help=about, description=about))
     return parser
 
 
