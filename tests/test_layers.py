@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("world", "testing"),
     ("retriever", "agent"),
     ("utility", "evaluation", "serve"),
-    ("manifest",),
+    ("manifest", "exchange"),
     ("changes",),
     ("stage",),
     ("parts", "finding"),

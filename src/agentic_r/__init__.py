@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ConfigError,
         ContextError,
         DataError,
+        JudgeError,
         LLMError,
         MismatchError,
         MissingExtraError,
@@ -96,6 +97,7 @@ __all__ = [
     "GoldJudge",
     "Hit",
     "Judge",
+    "JudgeError",
     "JudgeRequest",
     "LLMError",
     "LLMJudge",
@@ -147,7 +149,7 @@ _HOMES = {
     "data.corpus": "Corpus",
     "data.datasets": "Source load_beir load_datasets",
     "data.questions": "Questions load_questions",
-    "errors": "AgenticRError ConfigError ContextError DataError LLMError MismatchError "
+    "errors": "AgenticRError ConfigError ContextError DataError JudgeError LLMError MismatchError "
     "MissingExtraError OutageError RunError",
     "evaluation.compare": "Comparison compare",
     "evaluation.significance": "Contest contest",

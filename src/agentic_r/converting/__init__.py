@@ -12,7 +12,9 @@ from typing import Protocol, cast
 
 CONVERSIONS = (
     "chunk",
+    "examples",
     "index",
+    "upstream-examples",
 )
 
 

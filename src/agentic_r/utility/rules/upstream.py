@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -18,6 +19,9 @@ from agentic_r.utility.rules.verdict import (
     reachable,
 )
 
+Signals = Literal["both", "relevance", "correctness"]
+"""What the rule of the paper's code goes by."""
+
 
 class UpstreamRule(msgspec.Struct, frozen=True):
     """The rule of the paper's code (contracts B6), relevance on 0-100 where it has 0-1.
@@ -32,20 +36,30 @@ class UpstreamRule(msgspec.Struct, frozen=True):
     are needed too. A candidate of unreadable relevance is neither positive nor negative, and a
     failed measurement drops the search only where it could have changed the outcome. Where a
     baseline was measured, what a passage adds to it stands in place of correctness.
+
+    `signals` leaves one of the two out (upstream's variants): by relevance alone no continuation
+    is needed, by correctness alone every one.
     """
 
     threshold: float = 60.0
     max_positives: int = 3
     negatives: int = 15
     per_question: int = 0
+    signals: Signals = "both"
 
     def verdict(self, rows: Sequence[Utility]) -> Verdict:
         """Judge one search by its candidates in rank order."""
+        relevance = [row.relevance for row in rows]
+        if self.signals == "relevance":
+            return self.decide(relevance, dict.fromkeys(range(len(rows)), 1.0))
+        if self.signals == "correctness":
+            relevance = [100.0] * len(rows)
         measured: dict[int, float | None] = {}
         for rank, row in enumerate(rows):
-            if row.correctness is not None or (row.relevance is not None and row.failed):
+            tried = row.failed and (row.relevance is not None or self.signals == "correctness")
+            if row.correctness is not None or tried:
                 measured[rank] = row.gain
-        return self.decide([row.relevance for row in rows], measured, full=reachable(rows))
+        return self.decide(relevance, measured, full=reachable(rows))
 
     def decide(
         self,

@@ -1,0 +1,58 @@
+"""`agentic-r convert examples`: training sets from one trainer's format into another's."""
+
+from __future__ import annotations
+
+import argparse
+
+ABOUT = "Turn a training set into another trainer's format."
+
+FORMATS = ("ours", "upstream", "tevatron", "tevatron-legacy", "sentence-transformers", "beir")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("source", metavar="SOURCE", help="training set; beir: a folder")
+    parser.add_argument("target", metavar="TARGET", help="file or folder to write")
+    parser.add_argument("--from", required=True, choices=FORMATS, dest="source_form", help="format")
+    parser.add_argument("--to", required=True, choices=FORMATS, dest="target_form", help="format")
+    parser.add_argument(
+        "--corpus", default="", metavar="FILE", help="passages, where ids are to become texts"
+    )
+    parser.add_argument(
+        "--row-numbers", action="store_true", help="SOURCE names passages by row in the corpus"
+    )
+    parser.add_argument("--dataset", default="", metavar="NAME", help="default: the file's name")
+    parser.add_argument(
+        "--corpus-out", default="", metavar="FILE", help="write the passages that SOURCE holds"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Convert, and print how much there was."""
+    from agentic_r.data.corpus import Corpus
+    from agentic_r.errors import ConfigError
+    from agentic_r.exchange.training_sets import (
+        by_row_number,
+        check_ids,
+        read_training_set,
+        write_training_set,
+    )
+    from agentic_r.io import write_jsonl
+
+    if options.row_numbers and not options.corpus:
+        raise ConfigError("--row-numbers: expected --corpus FILE, whose rows they are")
+    examples, passages = read_training_set(options.source, options.source_form, options.dataset)
+    if options.corpus_out and not passages:
+        raise ConfigError(f"--corpus-out: {options.source_form} holds ids, no passages to write")
+    corpus = Corpus.load(options.corpus) if options.corpus else None
+    if corpus is None and passages:
+        corpus = Corpus(list(passages.values()))
+    if corpus is not None:
+        examples = by_row_number(examples, corpus) if options.row_numbers else examples
+        check_ids(examples, corpus)
+    write_training_set(options.target, options.target_form, examples, corpus)
+    print(f"{options.target}: {len(examples):,} examples")
+    if options.corpus_out:
+        rows = ({"id": each.id, "contents": each.contents} for each in passages.values())
+        write_jsonl(options.corpus_out, rows)
+        print(f"{options.corpus_out}: {len(passages):,} passages")

@@ -1,0 +1,1 @@
+"""Files of other systems, read as ours and written from ours."""

@@ -1,0 +1,214 @@
+"""Upstream's label files (contracts B2, B4, B5) joined into its training examples (B6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from agentic_r.errors import DataError
+from agentic_r.io import cannot_read, read_jsonl
+from agentic_r.types import Example, Utility
+from agentic_r.utility.select import Rule, select
+
+SEPARATOR = " [SEP] "
+
+NO_RELEVANCE = "documents without relevance"
+NO_CORRECTNESS = "documents without correctness"
+FIRST_LACKS = "searches whose first document lacks a signal"
+REPEATED = "label lines of a search that another line had labelled"
+NO_CANDIDATES = "labelled searches that the candidate file does not have"
+
+
+class Candidates(msgspec.Struct):
+    """One search in the candidate file."""
+
+    round_index: int
+    current_query: str
+    candidate_passage_ids: tuple[int | str, ...]
+
+
+class Item(msgspec.Struct):
+    """One question in the candidate file."""
+
+    id: str
+    question: str
+    trajectory: tuple[Candidates, ...]
+
+
+class LocalLine(msgspec.Struct):
+    """Relevance of the documents of one search, 0-100."""
+
+    id: str
+    round_index: int
+    docid_score: dict[str, float]
+
+
+class Outcome(msgspec.Struct):
+    """What came of continuing from one document; of the metrics only `em` counts."""
+
+    metric_score: dict[str, float]
+
+
+class GlobalLine(msgspec.Struct):
+    """Correctness of the documents of one search."""
+
+    id: str
+    question: str
+    round_index: int
+    current_query: str
+    docid_score: dict[str, Outcome]
+    history_queries: tuple[str, ...] = ()
+
+
+class Score(msgspec.Struct, frozen=True):
+    """Both signals of one passage: exact match 0-1 and relevance 0-1."""
+
+    em: float
+    local_utility: float
+
+
+class TrainingRow(msgspec.Struct, frozen=True):
+    """One line of `retriever_training_data.jsonl`: the first passage is the positive."""
+
+    dataset: str
+    query_id: str
+    question: str
+    round_index: int
+    history_queries: tuple[str, ...]
+    query_text: str
+    passage_ids: tuple[str, ...]
+    scores: tuple[Score, ...]
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """All that the label files say: a line and its rows a search, in the order of the files."""
+
+    searches: tuple[tuple[GlobalLine, tuple[Utility, ...]], ...]
+    dropped: dict[str, int]
+
+
+class Converted(msgspec.Struct, frozen=True):
+    """Training data made of label files; `dropped` counts what was left out, by reason."""
+
+    examples: tuple[Example, ...]
+    rows: tuple[TrainingRow, ...]
+    searches: int
+    dropped: dict[str, int]
+
+
+def join(candidates: Path | str, local: Path | str, global_: Path | str) -> Joined:
+    """Join the three files by question, round and document.
+
+    Documents stand in the order of the correctness file, as upstream takes them. One that lacks
+    a signal, over which upstream's script ends, is left out and counted; a search whose first
+    document lacks one is skipped, as it is upstream. Raises DataError where a file is malformed,
+    or where candidates and correctness are about different queries.
+    """
+    dropped: Counter[str] = Counter()
+    asked = {
+        (item.id, each.round_index): each
+        for item in _items(Path(candidates))
+        for each in item.trajectory
+    }
+    lines: dict[tuple[str, int], GlobalLine] = {}
+    for line in read_jsonl(global_, GlobalLine, allow_empty=True):
+        dropped[REPEATED] += (line.id, line.round_index) in lines
+        lines[line.id, line.round_index] = line
+    relevance: dict[tuple[str, int], dict[str, float]] = {}
+    for each in read_jsonl(local, LocalLine, allow_empty=True):
+        dropped[REPEATED] += (each.id, each.round_index) in relevance
+        relevance[each.id, each.round_index] = each.docid_score
+    found = []
+    for key, line in lines.items():
+        known = asked.get(key)
+        dropped[NO_CANDIDATES] += known is None
+        if known is not None and known.current_query != line.current_query:
+            raise DataError(
+                f"{global_}: question {key[0]!r}, round {key[1]}: got the query "
+                f"{line.current_query!r}, but {candidates} has {known.current_query!r}; one of "
+                "the files was made anew, so make the other anew too"
+            )
+        rows = tuple(_rows(line, relevance.get(key, {}), dropped))
+        if rows:
+            found.append((line, rows))
+    dropped[FIRST_LACKS] += sum(key not in lines for key in relevance)
+    return Joined(tuple(found), {why: count for why, count in dropped.items() if count})
+
+
+def convert(joined: Joined, dataset: str, rule: Rule, seed: int = 0) -> Converted:
+    """Select examples as upstream's last step does, the negatives drawn with a seed (B6).
+
+    Examples have up to three positives each; a training row has one, and its negatives from the
+    best to the worst, by exact match and then by relevance.
+    """
+    dropped: Counter[str] = Counter(joined.dropped)
+    examples: list[Example] = []
+    rows: list[TrainingRow] = []
+    for line, utilities in joined.searches:
+        chosen, reasons = select(dataset, line.id, utilities, rule=rule, seed=seed)
+        dropped.update(reasons)
+        for example in chosen:
+            examples.append(example)
+            rows += _training_rows(dataset, line, example, utilities)
+    return Converted(tuple(examples), tuple(rows), len(joined.searches), dict(dropped))
+
+
+def _items(path: Path) -> list[Item]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Item])
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except msgspec.DecodeError as error:
+        raise DataError(
+            f"{path}: {error}; expected a JSON list of questions with trajectory[].round_index, "
+            "current_query and candidate_passage_ids"
+        ) from error
+
+
+def _rows(
+    line: GlobalLine, relevance: dict[str, float], dropped: Counter[str]
+) -> Iterator[Utility]:
+    """Make the rows of one search: none where its first document lacks a signal."""
+    first = next(iter(line.docid_score), None)
+    if first is None or first not in relevance or "em" not in line.docid_score[first].metric_score:
+        dropped[FIRST_LACKS] += 1
+        return
+    dropped[NO_CORRECTNESS] += sum(name not in line.docid_score for name in relevance)
+    sent = f"{line.question}{SEPARATOR}{line.current_query}"
+    rank = 0
+    for name, outcome in line.docid_score.items():
+        em = outcome.metric_score.get("em")
+        if name not in relevance or em is None:
+            dropped[NO_RELEVANCE if name not in relevance else NO_CORRECTNESS] += 1
+            continue
+        yield Utility(line.id, line.round_index, sent, name, rank, relevance[name], em, "measured")
+        rank += 1
+
+
+def _training_rows(
+    dataset: str, line: GlobalLine, example: Example, utilities: tuple[Utility, ...]
+) -> Iterator[TrainingRow]:
+    by_id = {row.passage_id: row for row in utilities}
+    order = sorted(
+        example.negatives,
+        key=lambda name: (-(by_id[name].correctness or 0.0), -(by_id[name].relevance or 0.0)),
+    )
+    for positive in example.positives:
+        ids = (positive, *order)
+        scores = tuple(
+            Score(by_id[name].correctness or 0.0, (by_id[name].relevance or 0.0) / 100)
+            for name in ids
+        )
+        yield TrainingRow(
+            dataset,
+            line.id,
+            line.question,
+            line.round_index,
+            line.history_queries,
+            line.current_query,
+            ids,
+            scores,
+        )

@@ -1,0 +1,100 @@
+"""Training sets survive every format that can hold them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentic_r.cli import main
+from agentic_r.data.corpus import Corpus
+from agentic_r.errors import DataError
+from agentic_r.exchange.training_sets import (
+    FORMATS,
+    WITH_TEXTS,
+    by_row_number,
+    check_ids,
+    read_training_set,
+    write_training_set,
+)
+from agentic_r.io import write_jsonl
+from agentic_r.types import Example, Passage
+
+CORPUS = Corpus([Passage(f"p-{n}", f"text {n}\nsecond line", f"Title {n}") for n in range(9)])
+EXAMPLES = [
+    Example("hotpotqa", "train_1", "Who is it? [SEP] ulm", ("p-0", "p-1"), ("p-3", "p-2")),
+    Example("hotpotqa", "train_1", "Who is it? [SEP] bonn", ("p-4",), ("p-5", "p-8")),
+]
+
+
+def texts(examples: list[Example], passages: dict[str, Passage]) -> set[tuple[str, str, str]]:
+    """Every (query, kind, passage) of a training set."""
+    return {
+        (each.query, kind, passages[id].contents)
+        for each in examples
+        for kind, ids in (("+", each.positives), ("-", each.negatives))
+        for id in ids
+    }
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_there_and_back(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "hotpotqa.jsonl"
+    write_training_set(path, form, EXAMPLES, CORPUS)
+    found, passages = read_training_set(path, form, "hotpotqa")
+    known = passages or {each.id: each for each in CORPUS}
+    assert texts(found, known) == texts(EXAMPLES, {each.id: each for each in CORPUS})
+    if form not in ("sentence-transformers", "beir"):
+        assert [(each.positives, each.negatives) for each in found] == [
+            (each.positives, each.negatives) for each in EXAMPLES
+        ]
+    assert bool(passages) == (form in WITH_TEXTS)
+
+
+@pytest.mark.parametrize("form", sorted(WITH_TEXTS))
+def test_texts_need_a_corpus(tmp_path: Path, form: str) -> None:
+    with pytest.raises(DataError, match="got no corpus"):
+        write_training_set(tmp_path / "x", form, EXAMPLES)
+
+
+def test_upstream_rows_are_one_positive_each(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    write_training_set(path, "upstream", EXAMPLES)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["passage_ids"][0] for row in rows] == ["p-0", "p-1", "p-4"]
+    assert rows[0]["question"] == "Who is it?" and rows[0]["query_text"] == "ulm"
+    assert [score["em"] for score in rows[0]["scores"]] == [1.0, 0.0, 0.0]
+
+
+def test_row_numbers_are_mapped_when_asked_and_refused_otherwise() -> None:
+    rows = [Example("d", "q", "s", ("0",), ("8", "3"))]
+    assert by_row_number(rows, CORPUS)[0].negatives == ("p-8", "p-3")
+    with pytest.raises(DataError, match="if they are row numbers, say --row-numbers"):
+        check_ids(rows, CORPUS)
+    with pytest.raises(DataError, match="expected a row number of 0 to 8"):
+        by_row_number([Example("d", "q", "s", ("9",), ())], CORPUS)
+
+
+def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"query": "a", "positive": "b"}\n')
+    with pytest.raises(DataError, match=r"x.jsonl:1: got the columns .* expected anchor"):
+        read_training_set(path, "sentence-transformers")
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus, source = tmp_path / "corpus.jsonl", tmp_path / "hotpotqa.jsonl"
+    write_jsonl(corpus, ({"id": each.id, "contents": each.contents} for each in CORPUS))
+    rows = [Example("hotpotqa", "1", "Q [SEP] q", ("2",), ("4",))]
+    write_training_set(source, "upstream", rows)
+    target, passages = tmp_path / "out.jsonl", tmp_path / "passages.jsonl"
+    forms = ["--from", "upstream", "--to", "tevatron-legacy", "--corpus", str(corpus)]
+    assert main(["convert", "examples", str(source), str(target), *forms]) == 1
+    assert "say --row-numbers" in capsys.readouterr().err
+    assert main(["convert", "examples", str(source), str(target), *forms, "--row-numbers"]) == 0
+    assert f"{target}: 1 examples" in capsys.readouterr().out
+    assert json.loads(target.read_text())["positive_passages"][0]["docid"] == "p-2"
+    back = ["--from", "tevatron-legacy", "--to", "ours", "--corpus-out", str(passages)]
+    assert main(["convert", "examples", str(target), str(tmp_path / "o.jsonl"), *back]) == 0
+    assert len(Corpus.load(passages)) == 2
