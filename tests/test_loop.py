@@ -301,3 +301,20 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path, made: Made) -> None:
         run_loop(run, config)
     assert "iteration-1: none of " in str(raised.value)
     assert "lower utility.relevance" in str(raised.value)
+
+
+def test_two_judges_are_compared_on_the_searches_of_a_run(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It labels nothing, and a judge agrees with itself, in whatever order it is shown."""
+    command = ["label", str(made.config), "--sample", "9", "--compare-judges"]
+    assert main([*command, "offline", "offline", "--shuffle"]) == 0
+    said = capsys.readouterr().out
+    assert "9 searches, " in said and "(Kendall's tau-b) 1.000 ± 0.000" in said
+    assert "(100%)" in said
+    assert main([*command, "offline", "gold", "--iteration", "2"]) == 0
+    assert "  gold: " in capsys.readouterr().out
+    assert main([*command, "offline", "oracle"]) == 2
+    assert "got the judge 'oracle', expected one of offline" in capsys.readouterr().err
+    assert main(["label", str(made.config), "--shuffle"]) == 2
+    assert "--shuffle goes with --compare-judges" in capsys.readouterr().err

@@ -131,6 +131,8 @@ def build_parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--iteration", type=int, default=1, metavar="N", help="which iteration, from 1"
         )
+        if name == "label":
+            _label_options(added)
         if name == "train":
             _train_options(added)
     evaluate = verb("evaluate", verbs.evaluate, "Measure every system and print the table.")
@@ -148,6 +150,22 @@ def build_parser() -> argparse.ArgumentParser:
     about = "Turn other systems' files into ours, and ours into theirs."
     add_conversions(parsers.add_parser("convert", help=about, description=about))
     return parser
+
+
+def _label_options(label: argparse.ArgumentParser) -> None:
+    label.add_argument(
+        "--compare-judges",
+        nargs=2,
+        default=(),
+        metavar="JUDGE",
+        help="label nothing; say how far two judges agree: a utility.judge, or KIND=MODEL",
+    )
+    label.add_argument(
+        "--sample", type=int, default=100, metavar="N", help="searches that judges are compared on"
+    )
+    label.add_argument(
+        "--shuffle", action="store_true", help="show the second judge another order of passages"
+    )
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:

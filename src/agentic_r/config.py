@@ -240,6 +240,11 @@ def _check_together(config: Config, source: str) -> None:
             f"{source}: utility.judge_name: got nothing, expected the folder or hub name of the "
             f"model for utility.judge {utility.judge}"
         )
+    if utility.signals != "both" and utility.rule != "upstream":
+        raise ConfigError(
+            f"{source}: utility.signals: got {utility.signals!r} with the rule {utility.rule}, "
+            'which needs both; set utility.rule to "upstream" or utility.signals to "both"'
+        )
     if utility.candidates <= utility.negatives:
         raise ConfigError(
             f"{source}: utility.candidates: got {utility.candidates}, expected more than "

@@ -67,13 +67,14 @@ class Iteration:
 
 @dataclass
 class Outcome:
-    """Everything a finished loop leaves for the report."""
+    """Everything a finished loop leaves for the report; `newest` are the last rollouts made."""
 
     loop: Loop
     rows: list[Row] = field(default_factory=list)
     records: dict[str, list[Record]] = field(default_factory=dict)
     trajectories: dict[str, list[Trajectory]] = field(default_factory=dict)
     iterations: list[Iteration] = field(default_factory=list)
+    newest: tuple[list[Trajectory], Retrieval] | None = None
 
     def add(self, measurement: tuple[Row, list[Record], list[Trajectory]]) -> None:
         """Take in one measured system."""
@@ -190,6 +191,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
             loop = outcome.loop = reinforced(loop, f"{name}/agent", current)
             yield f"{name}/agent"
         trajectories = rollouts(loop, f"{name}/rollouts", data.train, current)
+        outcome.newest = trajectories, current
         yield f"{name}/rollouts"
         found = labels(loop, f"{name}/labels", trajectories, current)
         yield f"{name}/labels"

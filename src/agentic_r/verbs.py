@@ -152,8 +152,27 @@ def rollout(options: argparse.Namespace, config: Config) -> None:
 
 
 def label(options: argparse.Namespace, config: Config) -> None:
-    """Run the loop up to the labels of an iteration."""
-    _reach(options, config, "labels")
+    """Run the loop up to the labels of an iteration, or compare two judges on its searches."""
+    if options.compare_judges:
+        _compare_judges(options, config)
+    elif options.shuffle:
+        raise ConfigError("--shuffle goes with --compare-judges A B")
+    else:
+        _reach(options, config, "labels")
+
+
+def _compare_judges(options: argparse.Namespace, config: Config) -> None:
+    from agentic_r.judging import judges_compared
+
+    if options.sample < 1:
+        raise ConfigError(f"--sample: got {options.sample}, expected 1 or more")
+    outcome = _run(options, config, _stage(options, config, "rollouts"))
+    assert outcome.newest is not None
+    names = (options.compare_judges[0], options.compare_judges[1])
+    found = judges_compared(
+        outcome.loop, *outcome.newest, names, sample=options.sample, shuffle=options.shuffle
+    )
+    print("\n".join(found.lines(names)))
 
 
 def train(options: argparse.Namespace, config: Config) -> None:
@@ -180,14 +199,19 @@ def train(options: argparse.Namespace, config: Config) -> None:
 
 def _reach(options: argparse.Namespace, config: Config, step: str) -> None:
     """Run the loop up to a step of an iteration and say where it lies."""
+    stage = _stage(options, config, step)
+    outcome = _run(options, config, stage)
+    print(f"done: {outcome.loop.run.folder / stage}")
+
+
+def _stage(options: argparse.Namespace, config: Config, step: str) -> str:
+    """Name a step of the iteration that was asked for. Raises ConfigError where there is none."""
     if not 1 <= options.iteration <= config.loop.iterations:
         raise ConfigError(
             f"--iteration: got {options.iteration}, expected 1 to {config.loop.iterations} "
             "(loop.iterations)"
         )
-    stage = f"iteration-{options.iteration}/{step}"
-    outcome = _run(options, config, stage)
-    print(f"done: {outcome.loop.run.folder / stage}")
+    return f"iteration-{options.iteration}/{step}"
 
 
 def evaluate(options: argparse.Namespace, config: Config) -> None:

@@ -154,6 +154,10 @@ class UtilityConfig(msgspec.Struct, frozen=True):
         Literal["upstream", "graded"],
         Meta(description="Rule that selects positives and negatives."),
     ] = "upstream"
+    signals: Annotated[
+        Literal["both", "relevance", "correctness"],
+        Meta(description="Rule upstream: go by both signals, or by one alone (ablation)."),
+    ] = "both"
     relevance: Annotated[
         float, Meta(ge=0, le=100, description="Least relevance of a positive, 0-100.")
     ] = 60.0

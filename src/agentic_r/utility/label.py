@@ -198,7 +198,11 @@ def rule_of(settings: UtilityConfig) -> Rule:
             settings.fewer_searches,
         )
     return UpstreamRule(
-        settings.relevance, settings.max_positives, settings.negatives, settings.per_question
+        settings.relevance,
+        settings.max_positives,
+        settings.negatives,
+        settings.per_question,
+        settings.signals,
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,3 +120,23 @@ def test_what_counts_is_what_a_passage_adds_to_the_baseline() -> None:
     assert rule.verdict(rows(0.5, 0.5, 0.75, 0.25)).positives == (1,)
     assert rule.verdict(rows(0.5, 0.5, 0.25, 0.25)).reason == NO_CORRECT
     assert rule.verdict(rows(1.0, 1.0, 1.0, 1.0)).reason == ANSWERED
+
+
+def test_one_signal_alone_as_the_variants_of_the_paper() -> None:
+    """By relevance nothing is continued; by correctness everything is, and relevance is nothing."""
+    rows = [
+        Utility("t", 0, "s", str(rank), rank, 90.0 - rank // 2, None, "not needed")
+        for rank in range(20)
+    ]
+    alone = UpstreamRule(signals="relevance").verdict(rows)
+    assert (alone.needed, alone.positives, alone.reason) == ((), (0, 1), "")
+    assert UpstreamRule(signals="relevance", threshold=95).verdict(rows).reason == NO_RELEVANT
+    asked = UpstreamRule(signals="correctness").verdict(rows)
+    assert asked.needed == tuple(range(20))
+    done = [
+        msgspec.structs.replace(row, correctness=float(row.rank in (4, 17)), why="measured")
+        for row in rows
+    ]
+    assert UpstreamRule(signals="correctness").verdict(done).positives == (4, 17)
+    none = [msgspec.structs.replace(row, correctness=0.0) for row in done]
+    assert UpstreamRule(signals="correctness").verdict(none).reason == NO_CORRECT
