@@ -1,0 +1,150 @@
+"""What each choice in labelling and training is worth: held-out EM of one iteration, by seed.
+
+    python benchmarks/labels_ablation.py [--runs FOLDER] [--seeds 0 1 2] [--variants NAME ...]
+                                         [--SETTING VALUE ...]
+
+One iteration of the quickstart a seed and variant; variants are forks of the default's run, so
+they share world, rollouts and untouched rows. Baseline: the default, paired question by question.
+Choose by the dev column; the test column is for reporting. Run again, it resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from agentic_r.cli import main as agentic_r
+from agentic_r.errors import AgenticRError, DataError
+from agentic_r.evaluation.benchmark import Record
+from agentic_r.evaluation.compare import compare
+from agentic_r.io import read_jsonl
+from agentic_r.manifest import Manifest, read
+
+CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
+SHARED = ("--loop.iterations", "1", "--evaluation.ks", "[2]", "--evaluation.bm25", "false")
+
+DEFAULT = "default"
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "relevance alone": ("--utility.signals", "relevance"),
+    "correctness alone": ("--utility.signals", "correctness"),
+    "graded rule": ("--utility.rule", "graded"),
+    "graded rule, gain over no passage": (
+        *("--utility.rule", "graded"),
+        *("--utility.baseline", "true"),
+    ),
+    "graded rule and targets": (
+        *("--utility.rule", "graded"),
+        *("--retriever.train.loss", "listwise-kl"),
+    ),
+    "upstream recipe": (
+        *("--retriever.train.recipe", "upstream"),
+        *("--retriever.train.temperature", "0.01"),
+        *("--retriever.train.negatives", "15"),
+        *("--utility.continued_searches", "false"),
+    ),
+    "no continued searches": ("--utility.continued_searches", "false"),
+    "query alone": ("--retriever.input", "query"),
+    "with reasoning": ("--retriever.input", "question+reasoning+query"),
+    "with history": ("--retriever.input", "question+history+query"),
+}
+
+
+class Measured(msgspec.Struct):
+    """One variant on one seed."""
+
+    dev: list[Record]
+    test: list[Record]
+    examples: int
+    continuations: int
+
+
+def run(runs: str, seed: int, variant: str, rest: Sequence[str]) -> Measured:
+    """Run a variant, or take what is there. Raises DataError where the program fails."""
+    base = f"ablation-{seed}"
+    own = VARIANTS.get(variant, ())
+    name = base if variant == DEFAULT else f"{base}-{variant.replace(',', '').replace(' ', '-')}"
+    settings = [*SHARED, "--runs", runs, "--seed", str(seed), *own, *rest]
+    fork = [] if variant == DEFAULT else ["--fork", name]
+    for command in (
+        ["loop", str(CONFIG), "--name", base, *settings, *fork],
+        ["evaluate", str(CONFIG), "--name", name, *settings, "--split", "dev"],
+    ):
+        code = agentic_r(command)
+        if code:
+            raise DataError(f"{variant}, seed {seed}: got exit code {code}, expected 0")
+    folder = Path(runs) / name
+    return Measured(
+        dev=records(folder / "dev", seed),
+        test=records(folder / "evaluation", seed),
+        examples=count(folder, "kept"),
+        continuations=count(folder, "continuations"),
+    )
+
+
+def records(folder: Path, seed: int) -> list[Record]:
+    """Read the records of iteration 1, marked with the seed so that seeds can be pooled."""
+    found = sorted(folder.glob("iteration-1-k-2/scores/records.jsonl"))
+    if len(found) != 1:
+        raise DataError(f"{folder}: got {len(found)} measurements of iteration 1, expected one")
+    return [
+        msgspec.structs.replace(each, dataset=f"seed-{seed}")
+        for each in read_jsonl(found[0], Record)
+    ]
+
+
+def count(folder: Path, key: str) -> int:
+    """Read a count from the manifest of the labels."""
+    manifest = read(folder / "iteration-1" / "labels" / "manifest.json", Manifest)
+    return manifest.counts[key] if manifest else 0
+
+
+def line(name: str, found: Sequence[Measured], base: Sequence[Measured]) -> str:
+    """Lay out one row: EM on dev and test by seed, and the difference to the default."""
+    cells = []
+    for split in ("dev", "test"):
+        rows = [getattr(each, split) for each in found]
+        mean = [sum(r.em for r in side) / len(side) for side in rows]
+        cells.append(f"{sum(mean) / len(mean):.3f} (" + " ".join(f"{m:.3f}" for m in mean) + ")")
+        if name != DEFAULT:
+            pooled = [r for side in rows for r in side]
+            before = [r for each in base for r in getattr(each, split)]
+            gain = compare(before, pooled, samples=10_000)
+            low, high = 100 * gain.low, 100 * gain.high
+            cells.append(f"{100 * gain.difference:+.1f} [{low:+.1f}, {high:+.1f}]")
+        else:
+            cells.append("")
+    work = f"{sum(m.continuations for m in found):>6,} {sum(m.examples for m in found):>6,}"
+    return f"{name:<34} {cells[0]:<28} {cells[1]:<20} {cells[2]:<28} {cells[3]:<20} {work}"
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run what is not done, then print the table; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
+    )
+    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    options, rest = parser.parse_known_args(given)
+    try:
+        table = {
+            name: [run(options.runs, seed, name, rest) for seed in options.seeds]
+            for name in (DEFAULT, *options.variants)
+        }
+    except AgenticRError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    change = f"{'to default, 95 %':<20}"
+    heads = f"{'dev EM (by seed)':<28} {change} {'test EM (by seed)':<28} {change}"
+    print(f"\n{'variant':<34} {heads} contin.  kept")
+    for name, found in table.items():
+        print(line(name, found, table[DEFAULT]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
