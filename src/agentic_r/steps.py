@@ -23,7 +23,7 @@ from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
 from agentic_r.evaluation.table import with_intervals
 from agentic_r.io import digest_file, fingerprint, write_atomic, write_jsonl
-from agentic_r.metrics import exact_match
+from agentic_r.metrics import score_question
 from agentic_r.parts import Data, open_judge
 from agentic_r.protocols import LLM, Retriever
 from agentic_r.retriever.dense import DenseRetriever
@@ -278,7 +278,7 @@ def labels(
             continue_=partial(agent.continue_, forget=False),
             judge=judge,
             subanswers=subanswers,
-            reward=lambda question, answer: exact_match(answer, question.answers),
+            reward=lambda question, answer: score_question(question, answer).em,
             settings=utility,
             seed=loop.config.seed,
             chunk=agent.chunk,
@@ -313,7 +313,7 @@ def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> 
     from agentic_r.agent.agent import open_llm
     from agentic_r.agent.finetune import finetune
 
-    correct = [t for t in trajectories if exact_match(t.answer, t.question.answers) == 1.0]
+    correct = [t for t in trajectories if score_question(t.question, t.answer).em == 1.0]
     settings = loop.config.agent.train
     stage = loop.run.stage(
         name,

@@ -14,7 +14,7 @@ from agentic_r.data.datasets import gold
 from agentic_r.data.questions import hop_asked, hops
 from agentic_r.errors import DataError
 from agentic_r.evaluation.measures import mean
-from agentic_r.metrics import any_answer_in, can_be_found, score_answer
+from agentic_r.metrics import any_answer_in, can_be_found, score_question
 from agentic_r.protocols import Retriever
 from agentic_r.types import Hit, Trajectory
 
@@ -169,9 +169,7 @@ def record(trajectory: Trajectory, top: Sequence[Sequence[Hit]] | None = None) -
     count = said if type(said) is int else len(hops(question))
     root = meta.get("root")
     asked, hits = (None, None) if top is None else _gold_hits(trajectory, top)
-    scores = score_answer(
-        trajectory.answer, question.answers, patterns=meta.get("patterns") is True
-    )
+    scores = score_question(question, trajectory.answer)
     could, did = _answer_hits(trajectory)
     relevant, found = _gold_shown(trajectory)
     return Record(
