@@ -28,13 +28,10 @@ from agentic_r.parts import Data, open_judge
 from agentic_r.protocols import LLM, Retriever
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.stage import Run
+from agentic_r.stage import ANSWERS, Run
 from agentic_r.types import Passage, Question, Trajectory
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
-
-ANSWERS = "answers"
-"""Folder of a run that keeps what servers answered, so that none is paid for twice."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +224,8 @@ def measured(
         with stage.rows("records.jsonl", Record) as rows:
             return row, list(rows.rows), trajectories
     top = top3(trajectories, system.retrieval.retriever)
-    row, records = score(trajectories, system.name, system.k, seconds, top)
+    price = loop.config.agent.price
+    row, records = score(trajectories, system.name, system.k, seconds, top, price)
     row = with_intervals(row, records, loop.config.evaluation.bootstrap, loop.config.seed)
     write_jsonl(stage.folder / "records.jsonl", records)
     write_atomic(stage.folder / "row.json", msgspec.json.encode(row))
