@@ -5,8 +5,12 @@
 Claims, on the tiny agent with one thread: multi-turn rollouts at least 1.25 times as fast as
 reading the whole prompt anew at every turn, and at least 3 times as fast as decoding without a
 cache; 20 continuations of one search at least 2 times as fast as 20 independent prompts, from
-prefixes of 130 tokens on. Ways take turns in one run; rates are per processor second. Printed too
-is how far greedy decoding depends on the batch that it is in.
+prefixes of 130 tokens on. Both are measured against this back end with nothing known and against
+transformers' `generate` on the padded batch; what sharing makes of reading alone (one new token)
+is printed beside it, because writing costs the same with and without. Turns end of themselves, as
+with a stop string: what was read of a turn that ran out of tokens is not kept. Ways take turns in
+one run; rates are per processor second. Printed too is how far greedy decoding depends on the
+batch that it is in.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from functools import cache
 import torch
 
 from agentic_r.agent.agent import tiny_checkpoint
+from agentic_r.agent.decode import Decoder, Row
 from agentic_r.agent.local import LocalLLM
+from agentic_r.agent.slab import PrefixStore
 from agentic_r.protocols import Completion, Sampling
 from agentic_r.world import Sizes, generate
 
@@ -49,18 +55,60 @@ def _ids(llm: LocalLLM) -> list[int]:
     return ids
 
 
-def turns(llm: LocalLLM, prompts: list[tuple[int, ...]], shown: int, keep: bool) -> None:
-    """Write TURNS times, with `shown` tokens of evidence after each."""
-    llm.forget()
-    for turn in range(TURNS):
-        done = llm.generate(prompts, Sampling(max_tokens=NEW))
-        more = texts(llm, len(prompts) * (turn + 2), shown)[-len(prompts) :]
-        prompts = [
-            (*prompt, *(each.tokens or ()), *seen)
-            for prompt, each, seen in zip(prompts, done, more, strict=True)
+class Ours:
+    """The back end's decoder: every prompt is continued by `new` tokens, then it ends."""
+
+    def __init__(self, llm: LocalLLM) -> None:
+        self.store = PrefixStore(768 * 2**20)
+        self.decoder = Decoder(llm.model, self.store, group_tokens=1024)
+
+    def __call__(self, prompts: list[tuple[int, ...]], new: int = NEW) -> list[list[int]]:
+        """Return the tokens written."""
+        sampling = Sampling(max_tokens=new + 1)
+        rows = [
+            Row(list(prompt), new + 1, sampling, 0, lambda tokens: len(tokens) >= new)
+            for prompt in prompts
         ]
+        self.decoder.run(rows)
+        return [row.tokens for row in rows]
+
+    def forget(self) -> None:
+        """Know nothing of earlier prompts."""
+        self.store.clear()
+
+
+class Theirs:
+    """What transformers makes of the same prompts, all in one left-padded batch."""
+
+    def __init__(self, llm: LocalLLM) -> None:
+        self.model = llm.model
+
+    @torch.inference_mode()
+    def __call__(self, prompts: list[tuple[int, ...]], new: int = NEW) -> list[list[int]]:
+        """Return the tokens written."""
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        read = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        kept = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False}
+        out = self.model.generate(ids, attention_mask=read, **kept)
+        found: list[list[int]] = out[:, width:].tolist()
+        return found
+
+    def forget(self) -> None:
+        """Know nothing of earlier prompts, as always."""
+
+
+def turns(
+    llm: LocalLLM, model: Ours | Theirs, prompts: list[tuple[int, ...]], shown: int, keep: bool
+) -> None:
+    """Write TURNS times, with `shown` tokens of evidence after each."""
+    model.forget()
+    for turn in range(TURNS):
+        done = model(prompts)
+        more = texts(llm, len(prompts) * (turn + 2), shown)[-len(prompts) :]
+        prompts = [(*p, *new, *seen) for p, new, seen in zip(prompts, done, more, strict=True)]
         if not keep:
-            llm.forget()
+            model.forget()
 
 
 @torch.inference_mode()
@@ -72,16 +120,11 @@ def without_cache(llm: LocalLLM, prompts: list[tuple[int, ...]]) -> None:
         ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
 
 
-def siblings(llm: LocalLLM, prefix: int, shared: bool) -> None:
-    """Continue SIBLINGS prompts that begin alike, in one batch: with and without sharing that.
-
-    Without, they are other prompts of the same lengths that have no beginning in common.
-    """
+def siblings(llm: LocalLLM, prefix: int, shared: bool) -> list[tuple[int, ...]]:
+    """Return SIBLINGS prompts that begin alike and go on with 40 tokens each, or none alike."""
     stems = texts(llm, SIBLINGS, prefix)
     ends = texts(llm, SIBLINGS, 40)
-    prompts = [(*stems[0 if shared else n], *end) for n, end in enumerate(ends)]
-    llm.forget()
-    llm.generate(prompts, Sampling(max_tokens=NEW))
+    return [(*stems[0 if shared else n], *end) for n, end in enumerate(ends)]
 
 
 def in_batches(llm: LocalLLM) -> None:
@@ -111,36 +154,56 @@ def in_batches(llm: LocalLLM) -> None:
         )
 
 
+def ways_at(llm: LocalLLM, prefix: int, rows: int) -> dict[str, Callable[[], object]]:
+    """Return all that is measured at one length of prefix."""
+    ours, theirs = Ours(llm), Theirs(llm)
+    prompts = texts(llm, rows, prefix)
+    alike, others = siblings(llm, prefix, True), siblings(llm, prefix, False)
+    return {
+        "kept": lambda: turns(llm, ours, prompts, 60, True),
+        "anew": lambda: turns(llm, ours, prompts, 60, False),
+        "generate": lambda: turns(llm, theirs, prompts, 60, False),
+        "once": lambda: ours.forget() or ours(prompts),
+        "bare": lambda: without_cache(llm, prompts),
+        "shared": lambda: ours.forget() or ours(alike),
+        "independent": lambda: ours.forget() or ours(others),
+        "padded": lambda: theirs(alike),
+        "shared, read": lambda: ours.forget() or ours(alike, 1),
+        "independent, read": lambda: ours.forget() or ours(others, 1),
+    }
+
+
+RATIOS = (
+    ("anew", "kept"),
+    ("generate", "kept"),
+    ("bare", "once"),
+    ("independent", "shared"),
+    ("padded", "shared"),
+    ("independent, read", "shared, read"),
+)
+
+
 def main() -> None:
     """Measure and print the curves."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prefixes", type=int, nargs="+", default=[60, 130, 260, 520])
     options = parser.parse_args()
     torch.set_num_threads(1)
     llm = LocalLLM(tiny_checkpoint(), device="cpu")
     print(f"{len(_ids(llm))} tokens of passages, {options.rows} rows")
-    print("prefix  turns: kept/anew  kept/no cache  siblings: shared/independent")
-    for prefix in (60, 130, 260, 520):
-        prompts = texts(llm, options.rows, prefix)
-        ways: dict[str, Callable[[], object]] = {
-            "kept": lambda p=prompts: turns(llm, p, 60, True),
-            "anew": lambda p=prompts: turns(llm, p, 60, False),
-            "once": lambda p=prompts: llm.forget() or llm.generate(p, Sampling(max_tokens=NEW)),
-            "bare": lambda p=prompts: without_cache(llm, p),
-            "shared": lambda n=prefix: siblings(llm, n, True),
-            "independent": lambda n=prefix: siblings(llm, n, False),
-        }
-        took: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(options.rounds):
-            for name, work in ways.items():
-                took[name].append(cpu(work))
+    print("prefix  " + "  ".join(f"{slow} / {fast}" for slow, fast in RATIOS))
+    for prefix in options.prefixes:
+        took: dict[str, list[float]] = {}
+        for turn in range(options.rounds + 1):
+            for name, work in ways_at(llm, prefix, options.rows).items():
+                seconds = cpu(work)
+                if turn:  # the first round warms up
+                    took.setdefault(name, []).append(seconds)
         s = {name: statistics.median(times) for name, times in took.items()}
-        print(
-            f"{prefix:6}  {s['anew'] / s['kept']:16.2f}  {s['bare'] / s['once']:13.2f}"
-            f"  {s['independent'] / s['shared']:28.2f}",
-            flush=True,
-        )
+        figures = "  ".join(f"{s[a] / s[b]:{len(a) + len(b) + 3}.2f}" for a, b in RATIOS)
+        print(f"{prefix:6}  {figures}", flush=True)
     in_batches(llm)
 
 

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: the run that is carried on is the run that nobody disturbed."""
+"""kill -9 and Ctrl-C at random moments: the run carried on is the run that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -83,7 +84,9 @@ def start(config: Path, folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def kill_when(config: Path, folder: Path, path: Path, delay: float) -> None:
+def kill_when(
+    config: Path, folder: Path, path: Path, delay: float, how: signal.Signals = signal.SIGKILL
+) -> None:
     """Start the loop and kill it `delay` seconds after a file has appeared."""
     worker = start(config, folder)
     until = time.monotonic() + LIMIT
@@ -92,8 +95,13 @@ def kill_when(config: Path, folder: Path, path: Path, delay: float) -> None:
         assert time.monotonic() < until, "the loop hangs"
         time.sleep(0.005)
     time.sleep(delay)
-    worker.kill()
-    worker.wait()
+    worker.send_signal(how)
+    ended = worker.wait(LIMIT)
+    if how == signal.SIGINT:  # as Ctrl-C in a terminal
+        said = (folder / "said.txt").read_text()
+        assert ended == 130, said
+        assert said.endswith("\nagentic-r: stopped; the same command goes on from here\n")
+        assert "Traceback" not in said
 
 
 def finish_here(config: Path, folder: Path) -> None:
@@ -117,7 +125,13 @@ def rows(run: Path) -> dict[str, list[bytes]]:
     return found
 
 
-def survive(config: Path, folder: Path, kills: list[tuple[str, float]], here: bool) -> None:
+def survive(
+    config: Path,
+    folder: Path,
+    kills: list[tuple[str, float]],
+    here: bool,
+    how: signal.Signals = signal.SIGKILL,
+) -> None:
     """Run the loop undisturbed and with kills (stage, delay) and compare all that they leave."""
     carry_on = finish_here if here else finish
     whole, killed = folder / "whole", folder / "killed"
@@ -128,7 +142,7 @@ def survive(config: Path, folder: Path, kills: list[tuple[str, float]], here: bo
     done: dict[Path, bytes] = {}
     kept: dict[str, list[bytes]] = {}
     for stage, delay in kills:
-        kill_when(config, killed, run / stage / "start.json", delay)
+        kill_when(config, killed, run / stage / "start.json", delay, how)
         done |= {path: path.read_bytes() for path in run.rglob("manifest.json")}
         kept |= rows(run)
     states = [state for _, state, _ in status(run)]
@@ -160,6 +174,17 @@ def test_two_kills_change_nothing(tmp_path: Path) -> None:
     labels = read_json(whole / "iteration-1" / "labels" / "manifest.json")
     assert set(labels["outputs"]) == {"labels.jsonl", "utilities.jsonl", "examples.jsonl"}
     assert set(labels) == set(Manifest.__struct_fields__)
+
+
+def test_ctrl_c_says_how_to_go_on_and_changes_nothing(tmp_path: Path) -> None:
+    config = write_config(tmp_path, write_files(tmp_path))
+    kills = [
+        ("base/index", 0.0),
+        ("iteration-1/rollouts", 0.05),
+        ("iteration-1/labels", 0.1),
+        ("iteration-1/retriever", 0.2),
+    ]
+    survive(config, tmp_path, kills, here=True, how=signal.SIGINT)
 
 
 STAGES = [

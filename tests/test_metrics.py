@@ -18,7 +18,9 @@ from agentic_r.metrics import (
     normalise_answer,
     overlap,
     score_answer,
+    score_question,
 )
+from agentic_r.types import Question
 
 
 @pytest.mark.parametrize(
@@ -184,3 +186,44 @@ def test_any_answer_is_held_where_one_is(text: str, answers: list[str]) -> None:
 def test_what_no_passage_holds() -> None:
     assert can_be_found(["Yes", "Paris"])
     assert not can_be_found(["Yes.", "NO"])
+
+
+CHOICES = ["Bonn", "Ulm on the Danube", "C"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("Ulm on the Danube", True),
+        ("b", True),
+        ("(B)", True),
+        ("B.", True),
+        ("Option B", True),
+        ("B) Ulm on the Danube", True),
+        ("A", False),
+        ("D", False),
+        ("B Bonn", False),
+        ("A Ulm on the Danube", True),  # an article and the text of B
+        ("Be", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_choice_is_named_by_its_letter_or_its_text(answer: str | None, right: bool) -> None:
+    question = Question("q", "?", ("Ulm on the Danube",), "d", {"choices": CHOICES})
+    assert score_question(question, answer).em == float(right)
+
+
+def test_a_choice_that_is_a_letter_is_its_text() -> None:
+    question = Question("q", "?", ("B",), "d", {"choices": ["B", "C"]})
+    assert score_question(question, "B").em == 1.0  # and not the second choice
+    assert score_question(question, "C").em == 0.0
+
+
+def test_a_question_of_patterns_is_scored_by_them() -> None:
+    question = Question("q", "?", (r"19[0-9]{2}",), "d", {"patterns": True})
+    assert score_question(question, "1987").em == 1.0
+    assert score_question(question, "2087").em == 0.0
+    plain = Question("q", "?", (r"19[0-9]{2}",))
+    assert score_question(plain, "1987").em == 0.0
+    assert score_question(plain, "B").em == 0.0

@@ -261,6 +261,21 @@ def test_a_fork_reuses_what_fits_and_redoes_the_rest(tmp_path: Path) -> None:
         Run.fork(old, new, with_k(4))
 
 
+def test_a_fork_carries_the_answers_along_as_a_copy(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    with Run.open(old, Config()):
+        (old / "answers").mkdir()
+        (old / "answers" / "agent.jsonl").write_bytes(b"one\n")
+    with Run.fork(old, new, Config()):
+        pass
+    with (new / "answers" / "agent.jsonl").open("ab") as log:
+        log.write(b"two\n")
+    assert (old / "answers" / "agent.jsonl").read_bytes() == b"one\n"
+    with Run.fork(old, new, Config()):  # carried on: what it was answered since is kept
+        pass
+    assert (new / "answers" / "agent.jsonl").read_bytes() == b"one\ntwo\n"
+
+
 def test_a_fork_refuses_what_is_no_run_or_another_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no run"):
         Run.fork(tmp_path / "old", tmp_path / "new", Config())

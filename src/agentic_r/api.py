@@ -12,7 +12,7 @@ from agentic_r.agent.agent import SearchAgent
 from agentic_r.config import UtilityConfig
 from agentic_r.data.questions import hops
 from agentic_r.errors import ConfigError
-from agentic_r.metrics import exact_match
+from agentic_r.metrics import score_question
 from agentic_r.protocols import Judge, Reward, SubAnswers
 from agentic_r.types import Example, Question, Trajectory
 from agentic_r.utility.judge import LLMJudge
@@ -105,4 +105,4 @@ def _subanswers(trajectories: Sequence[Trajectory], judge: Judge) -> SubAnswers:
 
 
 def _exact_match(question: Question, answer: str | None) -> float:
-    return exact_match(answer, question.answers)
+    return score_question(question, answer).em

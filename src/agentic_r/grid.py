@@ -21,7 +21,7 @@ from agentic_r.data.datasets import load_dataset, sampled
 from agentic_r.data.questions import Questions
 from agentic_r.errors import DataError
 from agentic_r.evaluation.benchmark import Record, Row, score, top_hits
-from agentic_r.evaluation.plan import Agent, Cell, Plan
+from agentic_r.evaluation.plan import Agent, Cell, Plan, slug
 from agentic_r.evaluation.plan import Retriever as PlannedRetriever
 from agentic_r.evaluation.table import Measured, averages, with_intervals
 from agentic_r.evaluation.trec import write_trec
@@ -40,7 +40,7 @@ from agentic_r.parts import (
 from agentic_r.protocols import LLM, Completion, Retriever, Sampling
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
-from agentic_r.stage import Run
+from agentic_r.stage import ANSWERS, Run
 from agentic_r.steps import Loop, Retrieval, index, rollouts, stage_seconds
 from agentic_r.types import Hit
 
@@ -82,7 +82,8 @@ class Grid:
         if config.agent.model == ORACLE_READER:
             return open_agent(config, data)
         if agent.label not in self.models:
-            llm, key = open_agent(config, data)
+            log = self.run.folder / ANSWERS / f"agent-{slug(agent.label)}.jsonl"
+            llm, key = open_agent(config, data, log)
             check_servers(config, data, llm, agent=True, judge=False)
             self.models[agent.label] = llm, key
         return self.models[agent.label]
@@ -192,7 +193,8 @@ def _measured(grid: Grid, cell: Cell, loop: Loop, shared: Shared) -> Measured:
         # The oracle puts its passage anywhere among the hits: deeper ones say nothing.
         deep = max(3, cell.retriever.config.k) if cell.retriever.kind == "oracle" else depth
         top = top_hits(trajectories, retrieval.retriever, deep)
-        row, records = score(trajectories, cell.name, cell.retriever.config.k, seconds, top)
+        k, price = cell.retriever.config.k, cell.agent.config.price
+        row, records = score(trajectories, cell.name, k, seconds, top, price)
         row = msgspec.structs.replace(
             with_intervals(row, records, samples, grid.config.seed),
             agent=cell.agent.label,

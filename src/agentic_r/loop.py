@@ -35,9 +35,8 @@ from agentic_r.practice import refuse_unfit, reinforced
 from agentic_r.protocols import Retriever
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
-from agentic_r.stage import Run
+from agentic_r.stage import ANSWERS, Run
 from agentic_r.steps import (
-    ANSWERS,
     Loop,
     Nothing,
     Retrieval,

@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from agentic_r.types import Question
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WORD = re.compile(r"\w+")
+_LETTER = re.compile(r"\s*(?:option\s+)?\(?([a-z])[).:]*(?:\s+(.*\S))?\s*", re.I | re.DOTALL)
 _CLOSED = frozenset({"yes", "no", "noanswer"})
 
 
@@ -101,6 +104,35 @@ def score_answer(
         float(any(pattern.search(said) for pattern in compiled)),
         *words,
     )
+
+
+def score_question(question: Question, answer: str | None) -> Scores:
+    """Measure an answer as its question wants it: text, a choice, or a regular expression.
+
+    metadata["patterns"] says that the answers are expressions. With metadata["choices"] the letter
+    of a choice, alone or before its text, counts as the choice.
+    """
+    choices = question.metadata.get("choices")
+    if answer is not None and isinstance(choices, list):
+        answer = chosen(answer, [str(choice) for choice in choices])
+    patterns = question.metadata.get("patterns") is True
+    return score_answer(answer, question.answers, patterns=patterns)
+
+
+def chosen(answer: str, choices: Sequence[str]) -> str:
+    """Return the choice that "B", "(B)" or "B. its text" names, else the answer as it is.
+
+    An answer that is a choice's text is never read as a letter.
+    """
+    said = normalise_answer(answer)
+    texts = [normalise_answer(choice) for choice in choices]
+    found = _LETTER.fullmatch(answer)
+    if found is None or (said and said in texts):
+        return answer
+    place = ord(found[1].lower()) - ord("a")
+    if place < len(choices) and (not found[2] or normalise_answer(found[2]) == texts[place]):
+        return choices[place]
+    return answer
 
 
 def answer_in(text: str, answer: str) -> bool:

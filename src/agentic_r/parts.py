@@ -154,6 +154,11 @@ def open_agent(config: Config, data: Data, log: Path | None = None) -> tuple[LLM
     if config.agent.model == "oracle-reader":
         from agentic_r.testing import OracleReader
 
+        if config.agent.dialect not in OracleReader.dialects:
+            raise ConfigError(
+                f"agent.dialect: got {config.agent.dialect!r} with agent.model oracle-reader, "
+                f"expected one of {', '.join(OracleReader.dialects)}; take one of them, or a model"
+            )
         questions = [*data.train, *data.dev, *data.test]
         return OracleReader(questions), f"oracle-reader:{fingerprint(questions)}"
     from agentic_r.agent.agent import open_llm

@@ -1,6 +1,7 @@
 """Run one step once: a stage has a manifest or it did not happen.
 
     runs/NAME/lock  config.json  [fork.json]
+    runs/NAME/answers/ROLE.jsonl     what servers answered, appended as it comes
     runs/NAME/STAGE/start.json       what the stage was started with: settings, inputs, order
     runs/NAME/STAGE/seconds.json     work done so far, over all restarts
     runs/NAME/STAGE/...              rows appended as they finish, other outputs
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +40,9 @@ from agentic_r.manifest import (
 )
 
 T = TypeVar("T")
+
+ANSWERS = "answers"
+"""Folder of a run that keeps what servers answered, so that none is paid for twice."""
 
 _TICK = 2.0
 """Seconds between two writes of the seconds journal."""
@@ -78,6 +83,8 @@ class Run:
     def fork(cls, old: Path | str, new: Path | str, config: Config) -> Run:
         """Open `new` with every finished stage of `old`; the stages that do not fit are redone.
 
+        What servers answered `old` is carried along and not asked again; it counts among what the
+        fork has spent.
         Calling it again carries the fork on. Raises RunError where `old` is no run, and where
         `new` is a run of its own.
         """
@@ -92,6 +99,7 @@ class Run:
             try:
                 write_atomic(new / "fork.json", _pretty({"from": old.name}))
                 _copy_finished(old, new)
+                _copy_answers(old, new)
                 write_atomic(new / "config.json", _pretty(resolved(config)))
             finally:
                 os.close(lock)
@@ -295,6 +303,13 @@ def _copy_finished(old: Path, new: Path) -> None:
         target = new / source.relative_to(old)
         for name in ["start.json", *outputs(source), "manifest.json"]:
             link(source / name, target / name)
+
+
+def _copy_answers(old: Path, new: Path) -> None:
+    """Copy what servers answered: the files grow in place, so they cannot be links."""
+    for path in sorted((old / ANSWERS).glob("*.jsonl")):
+        (new / ANSWERS).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, new / ANSWERS / path.name)
 
 
 def _count_lines(path: Path) -> int:

@@ -24,19 +24,16 @@ from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
 from agentic_r.evaluation.table import with_intervals
 from agentic_r.io import digest_file, fingerprint, write_atomic, write_jsonl
-from agentic_r.metrics import exact_match
+from agentic_r.metrics import score_question
 from agentic_r.parts import Data, open_judge
 from agentic_r.protocols import LLM, Retriever
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.stage import Run
+from agentic_r.stage import ANSWERS, Run
 from agentic_r.types import Passage, Question, Trajectory
 from agentic_r.utility.judges import chat_of
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
-
-ANSWERS = "answers"
-"""Folder of a run that keeps what servers answered, so that none is paid for twice."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +226,8 @@ def measured(
         with stage.rows("records.jsonl", Record) as rows:
             return row, list(rows.rows), trajectories
     top = top3(trajectories, system.retrieval.retriever)
-    row, records = score(trajectories, system.name, system.k, seconds, top)
+    price = loop.config.agent.price
+    row, records = score(trajectories, system.name, system.k, seconds, top, price)
     row = with_intervals(row, records, loop.config.evaluation.bootstrap, loop.config.seed)
     write_jsonl(stage.folder / "records.jsonl", records)
     write_atomic(stage.folder / "row.json", msgspec.json.encode(row))
@@ -282,7 +280,7 @@ def labels(
             continue_=partial(agent.continue_, forget=False),
             judge=judge,
             subanswers=subanswers,
-            reward=lambda question, answer: exact_match(answer, question.answers),
+            reward=lambda question, answer: score_question(question, answer).em,
             settings=utility,
             seed=loop.config.seed,
             chunk=agent.chunk,
@@ -317,7 +315,7 @@ def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> 
     from agentic_r.agent.agent import open_llm
     from agentic_r.agent.finetune import finetune
 
-    correct = [t for t in trajectories if exact_match(t.answer, t.question.answers) == 1.0]
+    correct = [t for t in trajectories if score_question(t.question, t.answer).em == 1.0]
     settings = loop.config.agent.train
     stage = loop.run.stage(
         name,

@@ -11,6 +11,7 @@ from agentic_r.data.questions import hop_asked
 from agentic_r.evaluation.benchmark import Row
 from agentic_r.evaluation.cases import Case, choose, labelled_searches, side
 from agentic_r.evaluation.compare import compare_all, gap_closed, row_to_beat
+from agentic_r.evaluation.costs import spent_in
 from agentic_r.evaluation.report import (
     Curve,
     Labelling,
@@ -46,6 +47,7 @@ def summarise_run(outcome: Outcome) -> Report:
         drops=[dict(iteration.labels.report) for iteration in outcome.iterations],
         curves=[_curve(iteration) for iteration in outcome.iterations],
         stages=_stage_times(outcome),
+        spent=spent_in(outcome.loop.run.folder),
         cases=_cases(outcome, beaten, last),
         gap_closed=_gap(outcome, beaten, last),
         settings={key: str(value) for key, value in flat(resolved(config)).items()},

@@ -90,7 +90,8 @@ class Turn(msgspec.Struct, frozen=True):
     read; `None` on a turn with searches means that the hits changed and the dialect has to render
     them anew. `tokens` and `logprobs` are as sampled, kept where RL needs them. `calls` are the
     tools that the agent called, in dialects that have tools. `new_tokens` counts what the model
-    wrote, None where it does not say.
+    wrote, None where it does not say; `prompt_tokens` what it was given, not set where it does not
+    say (so that the rows of earlier runs stay as they were).
     """
 
     text: str
@@ -102,6 +103,7 @@ class Turn(msgspec.Struct, frozen=True):
     logprobs: tuple[float, ...] | None = None
     calls: tuple[ToolCall, ...] = ()
     new_tokens: int | None = None
+    prompt_tokens: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Trajectory(msgspec.Struct, frozen=True):

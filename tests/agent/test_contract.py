@@ -194,7 +194,9 @@ def test_greedy_text_is_that_of_the_model_in_this_process(
     if os.environ.get("AGENTIC_R_SERVER"):
         pytest.skip("another model may be served there")
     sampling = Sampling(max_tokens=8)
-    assert one(llm, TEXT, sampling).text == one(LocalLLM(folder, device="cpu"), TEXT, sampling).text
+    here = one(LocalLLM(folder, device="cpu"), TEXT, sampling).text
+    # A server keeps back the first bytes of a character that the last token did not finish.
+    assert one(llm, TEXT, sampling).text.rstrip("\ufffd") == here.rstrip("\ufffd")
 
 
 def test_a_stop_string_is_kept_named_and_the_end(llm: LLM, can: Capabilities) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,48 @@ def test_a_prompt_too_long_is_an_error_of_its_own_request(llm: LocalLLM) -> None
 def test_what_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be loaded as a causal language model"):
         LocalLLM(tmp_path / "nothing")
+
+
+def test_bf16_halves_the_memory_and_keeps_to_its_seed(model_folder: Path, llm: LocalLLM) -> None:
+    half = LocalLLM(model_folder, batch=8, device="cpu", precision="bf16")
+    assert {weight.dtype for weight in half.model.parameters()} == {torch.bfloat16}
+    prompts = texts(6)
+    done = half.generate(prompts, Sampling(max_tokens=8))
+    assert [c.tokens for c in half.generate(prompts, Sampling(max_tokens=8))] == [
+        c.tokens for c in done
+    ]
+    wide = llm.generate(prompts, Sampling(max_tokens=1))
+    for prompt, short, exact in zip(prompts, done, wide, strict=True):
+        ids = torch.tensor([half.tokenizer(prompt)["input_ids"]])
+        with torch.no_grad():
+            scores = half.model(ids).logits[0, -1].float().log_softmax(-1)
+        token, told = (short.tokens or ())[0], (short.logprobs or ())[0]
+        assert float(scores[token]) >= float(scores.max()) - 0.1  # up to the batch's last bits
+        assert told == pytest.approx(float(scores[token]), abs=0.1)
+        if short.tokens and exact.tokens and short.tokens[0] == exact.tokens[0]:
+            assert told == pytest.approx((exact.logprobs or ())[0], abs=0.2)
+    drawn = Sampling(max_tokens=12, temperature=1.0, seed=3)
+    assert half.generate(prompts, drawn)[0].tokens == half.generate(prompts, drawn)[0].tokens
+    known = [prompt + c.text + " of the" for prompt, c in zip(prompts, done, strict=True)]
+    assert all(len(c.tokens or ()) == 4 for c in half.generate(known, Sampling(max_tokens=4)))
+
+
+@pytest.mark.parametrize("fault", ["missing", "another shape"])
+def test_a_checkpoint_without_all_its_weights_is_refused(
+    model_folder: Path, tmp_path: Path, fault: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    torn = tmp_path / "torn"
+    shutil.copytree(model_folder, torn)
+    weights = load_file(torn / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    if fault == "missing":
+        del weights[name]
+    else:
+        weights[name] = weights[name][:-1].clone()
+    save_file(weights, torn / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"agent\.model: .*torn ") as refused:
+        LocalLLM(torn, device="cpu")
+    assert "\n" not in str(refused.value)
+    assert name in str(refused.value)

@@ -50,8 +50,7 @@ def test_what_is_stored_is_a_copy() -> None:
 
 
 def test_a_slab_is_written_in_place_and_loses_rows() -> None:
-    slab = Slab((2, 3, 1, 6, 4), torch.zeros(1))
-    slab.length = 2
+    slab = Slab(torch.zeros(2, 2, 3, 1, 6, 4), 2)
     new = torch.ones(3, 1, 2, 4) * torch.arange(3.0)[:, None, None, None]
     keys, values = slab.cache.update(new, -new, 1)
     assert keys.shape == (3, 1, 4, 4)

@@ -79,6 +79,15 @@ def test_the_answer_of_a_multiple_choice_is_the_text_of_the_choice(tmp_path: Pat
     assert [q.answers for q in found] == [("Bonn",), ("Ulm", "7"), ("1",), ("1",)]
     assert found[0].metadata == {"choices": ["Ulm", "Bonn", "7"]}
     assert found[3].metadata == {}
+    assert [q.text for q in found[1:]] == ["Q? (A) Ulm (B) Bonn (C) 7", "Q? (A) Ulm (B) 1", "Q?"]
+
+
+def test_choices_stay_on_one_line_and_have_letters(tmp_path: Path) -> None:
+    row = {"id": "a", "question": "Q? ", "golden_answers": [0], "choices": ["one\ntwo", "b"]}
+    assert load_questions(questions_file(tmp_path, row))[0].text == "Q? (A) one two (B) b"
+    row["choices"] = [str(n) for n in range(27)]
+    with pytest.raises(DataError, match=":1: got 27 choices, expected at most 26"):
+        load_questions(questions_file(tmp_path, row))
 
 
 @pytest.mark.parametrize("place", [2, -1])

@@ -16,6 +16,7 @@ from agentic_r.evaluation.cases import (
     Side,
 )
 from agentic_r.evaluation.compare import Compared
+from agentic_r.evaluation.costs import Spent
 from agentic_r.evaluation.report import (
     Curve,
     Gain,
@@ -48,6 +49,9 @@ def made_row(name: str, k: int, em: float, seconds: float = 31.4) -> Row:
         n_unseen=147,
         n_by_hops={"1": 150, "2": 170, "3": 120},
         asked=902,
+        tokens=147.2,
+        prompt_tokens=1304.6,
+        cost=0.28402,
     )
 
 
@@ -164,6 +168,10 @@ def made_report() -> Report:
             {"no relevant candidate": 430, "no correct candidate": 261},
         ],
         curves=[made_curve(1), made_curve(2)],
+        spent=[
+            Spent("agent", 41_873, 18_204_118, 2_310_455, reused=12, cost=4.1169),
+            Spent("judge", 9_120, 7_001_242, 182_400, untold=3),
+        ],
         stages=stages,
         cases=[made_case()],
         gap_closed=0.545,

@@ -190,6 +190,30 @@ def test_how_a_trajectory_ended_and_what_it_wrote() -> None:
     assert (row.tokens, row.unfinished, row.invalid) == (14.0, 0.5, 0.5)
 
 
+def test_what_a_question_cost_counts_every_call_in_full() -> None:
+    base = trajectory(question("q1"), ["a"], "x")
+    turns = [
+        msgspec.structs.replace(turn, prompt_tokens=100 * (n + 1), new_tokens=10)
+        for n, turn in enumerate(base.turns)
+    ]
+    told = msgspec.structs.replace(base, turns=tuple(turns))
+    found = record(told, price=(2.0, 50.0))
+    assert (found.prompt_tokens, found.tokens) == (300, 20)
+    assert found.cost == pytest.approx((300 * 2 + 20 * 50) / 1e6)
+    row = summarise([found], "row", 1, 1.0)
+    assert row.cost == pytest.approx(1.6)  # of a thousand questions
+    assert record(told).cost is None
+    half = msgspec.structs.replace(told, turns=(turns[0], base.turns[1]))
+    lacking = record(half, price=(2.0, 50.0))
+    assert (lacking.prompt_tokens, lacking.cost) == (None, None)
+
+
+def test_turns_without_prompt_tokens_are_written_as_before() -> None:
+    raw = msgspec.json.encode(Turn("t", "answer"))
+    assert b"prompt_tokens" not in raw
+    assert msgspec.json.decode(raw, type=Turn) == Turn("t", "answer")
+
+
 def test_patterns_are_scored_as_patterns() -> None:
     asked = Question("q", "when?", (r"19\d\d",), metadata={"patterns": True})
     found = record(trajectory(asked, [], "in 1984"))

@@ -66,6 +66,8 @@ def test_the_page_is_well_formed_and_holds_every_number(tmp_path: Path, report: 
         assert shown in page.text.replace("\u202f", " ")
     for word in ("search agent", "retriever", "Exact match", "hit@3", "oracle", "95% interval"):
         assert word in page.text
+    for shown in ("18 204 118", "2 310 455", "4.117", "3 not counted", "1 305", "0.284"):
+        assert shown in page.text.replace("\u202f", " ")
     assert "1 hop" in page.text and "unseen wording" in page.text and "labels" in page.text
     assert page.tags.count("polyline") == 2 and page.tags.count("article") == 1
 
@@ -160,7 +162,15 @@ def test_the_headline_says_what_the_interval_allows(report: Report) -> None:
 def test_a_bare_report_renders_without_the_missing_parts(tmp_path: Path, report: Report) -> None:
     rows = [
         msgspec.structs.replace(
-            row, hit_at_3=None, em_seen=None, em_unseen=None, em_by_hops={}, n_by_hops={}
+            row,
+            tokens=None,
+            prompt_tokens=None,
+            cost=None,
+            hit_at_3=None,
+            em_seen=None,
+            em_unseen=None,
+            em_by_hops={},
+            n_by_hops={},
         )
         for row in report.rows
         if row.name in (AFTER, BEFORE)
@@ -169,6 +179,7 @@ def test_a_bare_report_renders_without_the_missing_parts(tmp_path: Path, report:
     _, path = write_report(tmp_path, bare)
     page = Page(path.read_text(encoding="utf-8"))
     assert page.open == [] and "polyline" not in page.tags and "article" not in page.tags
+    assert "tokens" not in page.text and "servers" not in page.text
     assert "oracle" not in page.text and "Side by side" not in page.text
     assert "\N{EN DASH}" in page.text
 

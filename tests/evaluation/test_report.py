@@ -79,11 +79,19 @@ def test_the_table_lines_up(report: Report) -> None:
     lines = table(report.rows).splitlines()
     assert len(lines) == 2 + len(report.rows)
     assert lines[0].split()[:4] == ["name", "k", "EM", "F1"] and "EM unseen" in lines[0]
+    assert lines[0].split()[-3:] == ["read", "written", "cost/1k"]
+    assert lines[2].split()[-3:] == ["1,305", "147", "0.284"]
     assert len({len(line) for line in lines}) == 1
     assert lines[2].startswith("BM25, k=2") and "0.332" in lines[2]
     bare = msgspec.structs.replace(
-        report.rows[0], em_seen=None, em_unseen=None, hit_at_3=None, name="two\nlines"
+        report.rows[0], em_seen=None, em_unseen=None, cost=None, hit_at_3=None, name="two\nlines"
     )
     text = table([bare])
-    assert "EM seen" not in text and " - " in text and "two lines" in text
+    assert (
+        "EM seen" not in text
+        and "cost" not in text
+        and "written" in text
+        and " - " in text
+        and "two lines" in text
+    )
     assert table([]).startswith("name")

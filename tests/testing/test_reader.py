@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from agentic_r.errors import DataError, LLMError
+from agentic_r.agent.agent import SearchAgent
+from agentic_r.agent.dialects import DIALECTS
+from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.protocols import Sampling
 from agentic_r.testing import OracleReader
-from agentic_r.types import Question
+from agentic_r.types import Hit, Passage, Question
 
 HOPS = [
     {"question": "Who wrote Hives?", "answer": "Ada Bo", "passage_id": "1"},
@@ -19,6 +21,7 @@ QUESTION = Question(
     "q", "Where was the writer of Hives born?", ("Ulm", "Ulm, Baden"), "d", {"hops": HOPS}
 )
 READER = OracleReader([QUESTION])
+STOPS = Sampling(stop=("</search>", "</answer>"))
 HEAD = "Say <answer> Beijing </answer>. Question: Where was the writer of Hives born?\n"
 
 
@@ -26,7 +29,7 @@ def write(*blocks: str, head: str = HEAD) -> str:
     shown = "".join(
         f"<search> s </search>\n\n<information>\n{b}\n</information>\n\n" for b in blocks
     )
-    return asyncio.run(READER.complete(head + shown, Sampling())).text
+    return asyncio.run(READER.complete(head + shown, STOPS)).text
 
 
 def test_it_asks_hop_by_hop_and_answers() -> None:
@@ -51,3 +54,26 @@ def test_unknown_questions_and_questions_without_hops_are_refused() -> None:
         write(head="Question: Another one?\n")
     with pytest.raises(DataError, match="has no metadata"):
         OracleReader([Question("q", "a", ("b",))])
+
+
+class Always:
+    """Finds the passage that holds every answer."""
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        return [[Hit(Passage("1", "By Ada Bo of Ulm."), 1.0)] for _ in queries]
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_it_speaks_a_dialect_or_says_that_it_does_not(name: str) -> None:
+    agent = SearchAgent(READER, Always(), name, k=1)
+    try:
+        [end] = agent.run([QUESTION])
+    except ConfigError as error:  # it takes text alone, which is said before any work
+        assert "OracleReader cannot" in str(error)
+        return
+    if name in OracleReader.dialects:
+        assert (end.stop, end.answer, len(end.searches)) == ("answered", "Ulm", 2)
+    else:
+        assert (end.stop, end.answer) == ("error", None)
+        assert end.error is not None
+        assert "speaks the dialects search-r1 and search-r1-rl alone" in end.error

@@ -1,14 +1,15 @@
 """Batched decoding: prefill from the first unknown token on, then one token at a time.
 
-Prompts are read in small groups, without any padding mask where nothing is known of them; the
-whole batch then decodes left-padded in one slab. Every row is sampled from its own seeded
-numbers, so that the batch around it does not matter.
+Prompts are read in small groups, straight into the slab in which the whole batch then decodes
+left-padded; without a mask where they are of one length and nothing is known of them. Every row
+is sampled from its own seeded numbers, so that the batch around it does not matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -57,15 +58,15 @@ class Decoder:
         self.store = store
         self.group_tokens = group_tokens
         self.like: torch.Tensor = next(model.parameters())
+        self._memory = self.like.new_empty(0)
 
     @torch.inference_mode()
     def run(self, rows: list[Row]) -> None:
         """Continue every row to its end, filling its tokens and logprobs."""
         width = max(len(row.prompt) for row in rows)
-        slab = self._slab(len(rows), width + max(row.limit for row in rows))
-        slab.length = width
-        logits = self._prefill(rows, slab)
-        batch = _Batch(rows, slab)
+        slab = self._slab(len(rows), width + max(row.limit for row in rows), width)
+        logits, order = self._prefill(rows, slab)
+        batch = _Batch([rows[index] for index in order], slab)
         while True:
             for index in batch.choose(logits):
                 self._remember(rows=batch.rows, index=index, slab=slab, width=width)
@@ -74,8 +75,12 @@ class Decoder:
             batch.shrink()
             logits = self._step(batch)
 
-    def _slab(self, rows: int, positions: int) -> Slab:
-        return Slab((self.layers, rows, self.heads, positions, self.dimension), self.like)
+    def _slab(self, rows: int, positions: int, length: int) -> Slab:
+        """Make a slab in the memory of the last: fresh memory costs a CPU more than to clear it."""
+        shape = (self.layers, 2, rows, self.heads, positions, self.dimension)
+        if self._memory.numel() < prod(shape):
+            self._memory = self.like.new_empty(prod(shape))
+        return Slab(self._memory[: prod(shape)].view(shape).zero_(), length)
 
     def _step(self, batch: _Batch) -> torch.Tensor:
         slab = batch.slab
@@ -101,19 +106,24 @@ class Decoder:
         start = width - len(row.prompt)
         self.store.add(ids, slab.data[:, :, index, :, start : start + len(ids)])
 
-    def _prefill(self, rows: list[Row], slab: Slab) -> torch.Tensor:
-        """Read all prompts into the slab; returns the logits [rows, vocabulary] at their ends."""
+    def _prefill(self, rows: list[Row], slab: Slab) -> tuple[torch.Tensor, list[int]]:
+        """Read all prompts into the slab, in the order that suits the reading.
+
+        Returns the logits [rows, vocabulary] at their ends, and the row at each place of the slab.
+        """
         width = slab.length
-        logits: dict[int, torch.Tensor] = {}
+        logits: list[torch.Tensor] = []
+        order: list[int] = []
         waiting = list(range(len(rows)))
         for wave in range(WAVES):
             starts, wanted, waiting = self._wave(rows, waiting, wait=wave + 1 < WAVES)
             for group in self._groups(starts):
-                logits.update(self._read(group, slab))
+                logits.append(self._read(group, slab, len(order)))
+                order += [start.index for start in group]
             for index in wanted:
-                prompt = rows[index].prompt
-                self.store.add(prompt, slab.data[:, :, index, :, width - len(prompt) : width])
-        return torch.stack([logits[index] for index in range(len(rows))])
+                prompt, place = rows[index].prompt, order.index(index)
+                self.store.add(prompt, slab.data[:, :, place, :, width - len(prompt) : width])
+        return torch.cat(logits), order
 
     def _wave(
         self, rows: list[Row], waiting: list[int], wait: bool
@@ -158,45 +168,46 @@ class Decoder:
             groups[-1].append(start)
         return groups
 
-    def _read(self, group: list[_Start], slab: Slab) -> dict[int, torch.Tensor]:
-        """Read one group, copy its keys and values into the slab, return logits by row."""
-        width, device = slab.length, self.like.device
-        known = max(start.known for start in group)
-        counts = [len(start.prompt) - start.known for start in group]
-        part = self._slab(len(group), known + max(counts))
-        part.length = known
-        ids = torch.zeros((len(group), max(counts)), dtype=torch.long)
+    def _read(self, group: list[_Start], slab: Slab, place: int) -> torch.Tensor:
+        """Read one group into the rows of the slab from `place` on; returns logits at the ends.
+
+        Every row reads as many tokens as the one with the most unknown ones, so that all end
+        together: what a row knows of them already is read again, and short prompts are padded.
+        """
+        count = max(len(start.prompt) - start.known for start in group)
+        longest = max(len(start.prompt) for start in group)
+        rows, positions = (
+            slice(place, place + len(group)),
+            slice(slab.length - longest, slab.length),
+        )
+        part = slab.part(rows, positions, longest - count)
+        ids = torch.zeros((len(group), count), dtype=torch.long)
         for row, start in enumerate(group):
-            ids[row, : counts[row]] = torch.tensor(start.prompt[start.known :])
-            if start.source is not None:
-                part.data[:, :, row, :, known - start.known : known] = start.source[
-                    :, :, :, : start.known
-                ]
-        before = torch.tensor([start.known for start in group])
-        steps = torch.minimum(torch.arange(max(counts)), torch.tensor(counts)[:, None] - 1)
-        ends = sorted({count - 1 for count in counts})
+            new = start.prompt[-count:]
+            ids[row, count - len(new) :] = torch.tensor(new)
+            old = len(start.prompt) - len(new)
+            if start.source is not None and old:
+                known = start.source[:, :, :, :old]
+                part.data[:, :, row, :, part.length - old : part.length] = known
+        lengths = torch.tensor([len(start.prompt) for start in group])
+        at = lengths[:, None] - count + torch.arange(count)
+        even = part.length == 0 and int(lengths.min()) == longest
         output = self.model(
-            input_ids=ids.to(device),
-            attention_mask=self._mask(before, known, max(counts)) if known else None,
-            position_ids=(before[:, None] + steps).to(device),
+            input_ids=ids.to(self.like.device),
+            attention_mask=None if even else self._mask(lengths, longest, count),
+            position_ids=at.clamp(min=0).to(self.like.device),
             past_key_values=part.cache,
             use_cache=True,
-            logits_to_keep=torch.tensor(ends, device=device),
+            logits_to_keep=1,
         )
-        for row, start in enumerate(group):
-            slab.data[:, :, start.index, :, width - len(start.prompt) : width] = part.data[
-                :, :, row, :, known - start.known : known + counts[row]
-            ]
-        return {
-            start.index: output.logits[row, ends.index(counts[row] - 1)]
-            for row, start in enumerate(group)
-        }
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
-    def _mask(self, before: torch.Tensor, known: int, count: int) -> torch.Tensor:
-        """Return the additive mask [rows, 1, count, known + count] behind left-padded pasts."""
-        column = torch.arange(known + count)
-        causal = column[None, :] <= known + torch.arange(count)[:, None]
-        real = column[None, :] >= known - before[:, None]
+    def _mask(self, lengths: torch.Tensor, longest: int, count: int) -> torch.Tensor:
+        """Return the additive mask [rows, 1, count, longest] of the last tokens, left-padded."""
+        column = torch.arange(longest)
+        causal = column[None, :] <= longest - count + torch.arange(count)[:, None]
+        real = column[None, :] >= longest - lengths[:, None]
         return _additive(causal[None, None] & real[:, None, None], self.like)
 
 

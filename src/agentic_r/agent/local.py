@@ -224,6 +224,7 @@ def _load(name: str, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
             name,
             dtype=dtype,
             attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # they are refused below, in one line
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(name)

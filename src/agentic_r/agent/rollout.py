@@ -198,6 +198,8 @@ def read(
     if count is None and completion.tokens is not None:
         count = len(completion.tokens)
     turn = msgspec.structs.replace(turn, new_tokens=count)
+    if completion.prompt_tokens is not None:
+        turn = msgspec.structs.replace(turn, prompt_tokens=completion.prompt_tokens)
     if keep_tokens:
         return msgspec.structs.replace(turn, tokens=completion.tokens, logprobs=completion.logprobs)
     return turn
@@ -248,6 +250,7 @@ async def opened(trajectory: Trajectory, dialect: Dialect, ask: Asking) -> Traje
     opening = getattr(dialect, "opening", None)
     if opening is None or trajectory.turns or trajectory.stop is not None:
         return trajectory
-    unwritten = msgspec.structs.replace(opening(trajectory.question), new_tokens=0)
+    given = opening(trajectory.question)
+    unwritten = msgspec.structs.replace(given, new_tokens=0, prompt_tokens=0)
     turn = await ask.searched(unwritten, trajectory)
     return msgspec.structs.replace(trajectory, turns=(turn,))

@@ -17,18 +17,19 @@ from transformers.cache_utils import Cache, DynamicLayer
 class Slab:
     """Keys and values [layers, 2, rows, heads, positions, dimension], filled up to `length`.
 
-    `cache` is what a transformers model takes as its past. The model's layers write at `length`;
-    whoever calls the model moves it on afterwards.
+    `data` is used as it is and has to be finite everywhere: a masked position is multiplied by
+    0, and 0 * nan is nan. `cache` is what a transformers model takes as its past. The model's
+    layers write at `length`; whoever calls the model moves it on afterwards.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int, int], like: torch.Tensor) -> None:
-        layers, rows, heads, positions, dimension = shape
-        # Zeros and not garbage: a masked position is multiplied by 0, and 0 * nan is nan.
-        self.data = torch.zeros(
-            (layers, 2, rows, heads, positions, dimension), dtype=like.dtype, device=like.device
-        )
-        self.length = 0
-        self.cache = Cache(layers=[_Layer(self, index) for index in range(layers)])
+    def __init__(self, data: torch.Tensor, length: int = 0) -> None:
+        self.data = data
+        self.length = length
+        self.cache = Cache(layers=[_Layer(self, index) for index in range(len(data))])
+
+    def part(self, rows: slice, positions: slice, length: int) -> Slab:
+        """Return these rows and positions as a slab: what is written there is written here."""
+        return Slab(self.data[:, :, rows, :, positions], length)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Keep only these rows of the batch."""
@@ -104,7 +105,7 @@ class PrefixStore:
         if size > self.limit or len(ids) < self.block:
             return
         keys = self.keys(ids)
-        self._rows[self._next] = (ids, source.contiguous().clone(), keys)
+        self._rows[self._next] = (ids, source.clone(memory_format=torch.contiguous_format), keys)
         self._blocks.update(dict.fromkeys(keys, self._next))
         self._next += 1
         self._bytes += size

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import msgspec
@@ -86,7 +87,8 @@ def load_questions(path: Path | str, dataset: str = "", *, patterns: bool = Fals
 
     A line is {"id", "question", "golden_answers", "metadata"} (contracts A6), metadata optional;
     ids that are integers become strings. With "choices" (multiple choice) an integer answer is
-    the place of a choice, from 0, and becomes its text; metadata["choices"] keeps them. With
+    the place of a choice, from 0, and becomes its text; metadata["choices"] keeps them, and the
+    question goes on with them, "Which? (A) one (B) other", as the agent is asked it. With
     `patterns` the answers are regular expressions (curatedtrec), marked by metadata["patterns"].
     Raises DataError, with file and line, where a line is malformed, lacks a field, has no answer
     or repeats an id, and where there is no question.
@@ -171,9 +173,28 @@ def _question(line: _Line, dataset: str, where: str) -> Question:
     if not line.question.strip():
         raise DataError(f"{where}: got an empty question, expected text")
     metadata = line.metadata or {}
+    text = line.question
     if line.choices:
-        metadata = {**metadata, "choices": [str(choice) for choice in line.choices]}
-    return Question(str(line.id), line.question, answers, dataset, metadata)
+        choices = [str(choice) for choice in line.choices]
+        metadata = {**metadata, "choices": choices}
+        text = with_choices(text, choices, where)
+    return Question(str(line.id), text, answers, dataset, metadata)
+
+
+def with_choices(text: str, choices: Sequence[str], where: str) -> str:
+    """Return a question followed by its choices on one line, each behind its letter.
+
+    Raises DataError where there are more choices than letters.
+    """
+    if len(choices) > len(ascii_uppercase):
+        raise DataError(
+            f"{where}: got {len(choices)} choices, expected at most {len(ascii_uppercase)}"
+        )
+    listed = (
+        f"({letter}) {' '.join(choice.split())}"
+        for letter, choice in zip(ascii_uppercase, choices, strict=False)
+    )
+    return " ".join([text.rstrip(), *listed])
 
 
 def _answers(

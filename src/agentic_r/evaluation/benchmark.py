@@ -14,7 +14,7 @@ from agentic_r.data.datasets import gold
 from agentic_r.data.questions import hop_asked, hops
 from agentic_r.errors import DataError
 from agentic_r.evaluation.measures import mean
-from agentic_r.metrics import any_answer_in, can_be_found, score_answer
+from agentic_r.metrics import any_answer_in, can_be_found, score_question
 from agentic_r.protocols import Retriever
 from agentic_r.types import Hit, Trajectory
 
@@ -63,6 +63,10 @@ class Record(msgspec.Struct, frozen=True):
     """How many of those some search showed; None as `gold`."""
     tokens: int | None = None
     """Tokens that the model wrote; None where the model does not count them."""
+    prompt_tokens: int | None = None
+    """Tokens that the model was given in all calls together; None as `tokens`."""
+    cost: float | None = None
+    """What the tokens cost by agent.price; None without a price."""
     stop: str | None = None
     """Why the trajectory ended: answered, budget, invalid, length or error."""
     invalid_turns: int | None = None
@@ -121,6 +125,10 @@ class Row(msgspec.Struct, frozen=True):
     """Share of the passages known to be relevant that some search of their question showed."""
     tokens: float | None = None
     """Mean number of tokens that the model wrote for a question."""
+    prompt_tokens: float | None = None
+    """Mean number of tokens that the model was given for a question, in all calls together."""
+    cost: float | None = None
+    """What the tokens of 1,000 questions cost, in the unit of agent.price."""
     unfinished: float | None = None
     """Share of questions that ended without an answer."""
     invalid: float | None = None
@@ -158,9 +166,14 @@ def top_hits(
     ]
 
 
-def record(trajectory: Trajectory, top: Sequence[Sequence[Hit]] | None = None) -> Record:
+def record(
+    trajectory: Trajectory,
+    top: Sequence[Sequence[Hit]] | None = None,
+    price: tuple[float, float] = (0.0, 0.0),
+) -> Record:
     """Measure one trajectory; `top` holds the top hits of each of its searches, in order.
 
+    `price` is per million tokens given and written.
     Raises DataError where `top` has not one list a search.
     """
     question = trajectory.question
@@ -169,11 +182,10 @@ def record(trajectory: Trajectory, top: Sequence[Sequence[Hit]] | None = None) -
     count = said if type(said) is int else len(hops(question))
     root = meta.get("root")
     asked, hits = (None, None) if top is None else _gold_hits(trajectory, top)
-    scores = score_answer(
-        trajectory.answer, question.answers, patterns=meta.get("patterns") is True
-    )
+    scores = score_question(question, trajectory.answer)
     could, did = _answer_hits(trajectory)
     relevant, found = _gold_shown(trajectory)
+    given, written = _given(trajectory), _tokens(trajectory)
     return Record(
         dataset=question.dataset,
         id=question.id,
@@ -193,7 +205,9 @@ def record(trajectory: Trajectory, top: Sequence[Sequence[Hit]] | None = None) -
         answer_hits=did,
         gold=relevant,
         found=found,
-        tokens=_tokens(trajectory),
+        tokens=written,
+        prompt_tokens=given,
+        cost=_cost(given, written, price),
         stop=trajectory.stop,
         invalid_turns=sum(turn.status == "invalid" for turn in trajectory.turns),
     )
@@ -224,6 +238,19 @@ def _tokens(trajectory: Trajectory) -> int | None:
     counts = [turn.new_tokens for turn in trajectory.turns]
     known = [count for count in counts if count is not None]
     return sum(known) if known and len(known) == len(counts) else None
+
+
+def _given(trajectory: Trajectory) -> int | None:
+    """Count what the model was given; None where one turn does not say."""
+    counts = [turn.prompt_tokens for turn in trajectory.turns]
+    known = [count for count in counts if isinstance(count, int)]
+    return sum(known) if known and len(known) == len(counts) else None
+
+
+def _cost(given: int | None, written: int | None, price: tuple[float, float]) -> float | None:
+    if given is None or written is None or not any(price):
+        return None
+    return (given * price[0] + written * price[1]) / 1e6
 
 
 def _gold_hits(trajectory: Trajectory, top: Sequence[Sequence[Hit]]) -> tuple[int, int]:
@@ -276,6 +303,8 @@ def summarise(records: Sequence[Record], name: str, k: int, seconds: float) -> R
         answer_recall=mean("answer_recall", records),
         gold_recall=mean("gold_recall", records),
         tokens=mean("tokens", records),
+        prompt_tokens=mean("prompt_tokens", records),
+        cost=mean("cost", records),
         unfinished=mean("unfinished", records),
         invalid=mean("invalid", records),
     )
@@ -292,12 +321,13 @@ def score(
     k: int,
     seconds: float,
     top3: Sequence[Sequence[Sequence[Hit]]] | None = None,
+    price: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Row, list[Record]]:
     """Measure finished trajectories: the row of the table and one record a question.
 
     `top3` is what the function of that name returns, one entry a trajectory; without it hit@3
-    is not measured. Raises DataError for no trajectories, for a question that comes twice, and
-    for a `top3` of another shape.
+    is not measured. `price` is as in `record`. Raises DataError for no trajectories, for a
+    question that comes twice, and for a `top3` of another shape.
     """
     if top3 is not None and len(top3) != len(trajectories):
         raise DataError(
@@ -305,7 +335,7 @@ def score(
             f"{len(trajectories)}"
         )
     records = [
-        record(trajectory, None if top3 is None else top3[index])
+        record(trajectory, None if top3 is None else top3[index], price)
         for index, trajectory in enumerate(trajectories)
     ]
     by_key(records, name)

@@ -43,6 +43,10 @@ def _ratio(above: str, below: str) -> Callable[[Record], Part]:
     return of
 
 
+def _thousand(record: Record) -> Part:
+    return None if record.cost is None else (1000 * record.cost, 1.0)
+
+
 def _unfinished(record: Record) -> Part:
     return None if record.stop is None else (float(record.stop != "answered"), 1.0)
 
@@ -102,6 +106,21 @@ MEASURES: dict[str, Measure] = {
             "tokens",
             "tokens that the model wrote for a question",
             _one("tokens"),
+            fraction=False,
+        ),
+        Measure(
+            "prompt_tokens",
+            "read",
+            "tokens that the model was given for a question, in all its calls together",
+            _one("prompt_tokens"),
+            fraction=False,
+        ),
+        Measure(
+            "cost",
+            "cost/1k",
+            "price of the tokens of 1,000 questions, in the unit of agent.price; every call counts "
+            "in full, whatever a server remembers or was asked before",
+            _thousand,
             fraction=False,
         ),
         Measure("unfinished", "unfin.", "questions that ended without an answer", _unfinished),

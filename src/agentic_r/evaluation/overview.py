@@ -97,6 +97,7 @@ def _cost(run: Results) -> dict[str, Any]:
         "tokens": sum(t * m.row.n for t, m in zip(known, held, strict=True))
         if len(known) == len(tokens)
         else None,
+        "spent": run.spent,
         "continuations": sum(cost.continuations for cost in labelling) if labelling else None,
         "exhaustive": sum(cost.exhaustive for cost in labelling) if labelling else None,
     }

@@ -70,6 +70,8 @@ def render(report: Report) -> str:
             iterations=sorted({s.iteration for s in report.stages if s.iteration is not None}),
             seconds=sum(stage.seconds for stage in report.stages),
             labelling=_labelling(report),
+            tokens=any(row.tokens is not None for row in report.rows),
+            priced=any(row.cost is not None for row in report.rows),
             cases=[_case(case) for case in report.cases],
         )
     )

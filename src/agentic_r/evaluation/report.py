@@ -7,7 +7,7 @@ shows the same to a reader who saw nothing else (see `page`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from agentic_r.errors import DataError
 from agentic_r.evaluation.benchmark import Row
 from agentic_r.evaluation.cases import Case
 from agentic_r.evaluation.compare import Compared, Comparison
+from agentic_r.evaluation.costs import Spent
 from agentic_r.io import write_atomic
 
 
@@ -138,6 +139,8 @@ class Report(msgspec.Struct, frozen=True):
     """Training curves, one an iteration."""
     stages: list[StageTime] = []
     """Where time went, in the order of the run."""
+    spent: list[Spent] = []
+    """What was asked of servers, by who was asked; empty where every model ran in the process."""
     cases: list[Case] = []
     """A few questions side by side."""
     gap_closed: float | None = None
@@ -212,12 +215,11 @@ _COLUMNS = ("name", "k", "EM", "F1", "hit@3", "searches", "seconds", "n")
 def table(rows: Sequence[Row]) -> str:
     """Lay the rows out as plain text for a terminal, one line a row, rates as fractions 0-1.
 
-    Columns of exact match on seen and unseen phrasings appear where some row has them; "-" is
-    "not measured". Raises nothing; no rows give the header alone.
+    Columns of exact match on seen and unseen phrasings, of tokens and of their price appear where
+    some row has them; "-" is "not measured". Raises nothing; no rows give the header alone.
     """
-    split = any(row.em_seen is not None or row.em_unseen is not None for row in rows)
-    head = [*_COLUMNS, *(("EM seen", "EM unseen") if split else ())]
-    cells = [head]
+    more = [name for name in _MORE if any(getattr(row, name) is not None for row in rows)]
+    cells = [[*_COLUMNS, *(_MORE[name][0] for name in more)]]
     for row in rows:
         line = [
             " ".join(row.name.split()),
@@ -229,8 +231,8 @@ def table(rows: Sequence[Row]) -> str:
             f"{row.seconds:.1f}",
             str(row.n),
         ]
-        cells.append([*line, *((_rate(row.em_seen), _rate(row.em_unseen)) if split else ())])
-    widths = [max(len(line[at]) for line in cells) for at in range(len(head))]
+        cells.append([*line, *(_MORE[name][1](getattr(row, name)) for name in more)])
+    widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(
         "  ".join(
@@ -262,3 +264,17 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+_MORE: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "em_seen": ("EM seen", _rate),
+    "em_unseen": ("EM unseen", _rate),
+    "prompt_tokens": ("read", _count),
+    "tokens": ("written", _count),
+    "cost": ("cost/1k", lambda value: "-" if value is None else f"{value:.4g}"),
+}
+"""Further columns of the table: their heads and how they are written."""

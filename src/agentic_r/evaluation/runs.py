@@ -14,6 +14,7 @@ import msgspec
 
 from agentic_r.errors import DataError
 from agentic_r.evaluation.benchmark import Record, Row
+from agentic_r.evaluation.costs import Spent, spent_of
 from agentic_r.evaluation.report import Report, read_report
 from agentic_r.evaluation.significance import Contest, contest, corrected
 from agentic_r.evaluation.table import Measured, averages, with_intervals
@@ -33,6 +34,7 @@ class Results(NamedTuple):
     seconds: dict[str, float]
     seed: int
     samples: int
+    spent: list[Spent]
 
     @property
     def grid(self) -> bool:
@@ -82,6 +84,7 @@ def read_run(folder: Path) -> Results:
         seconds=_seconds(stages),
         seed=seed,
         samples=samples,
+        spent=spent_of(stages),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agentic_r.errors import DataError, MissingExtraError, RunError
 from agentic_r.evaluation.benchmark import Row
+from agentic_r.evaluation.costs import said
 from agentic_r.evaluation.measures import measure
 from agentic_r.evaluation.plan import slug
 from agentic_r.evaluation.report import notes
@@ -29,11 +30,12 @@ def show_run(folder: Path, metric: str = "em", over: str = "") -> list[str]:
         "Fractions in percent, below each figure its 95 % interval; - is not measured.",
     ]
     lines += failures([row.held.row for row in rows])
+    lines += [said(spent) for spent in run.spent]
     for group in groups:
         if group.contests:
             lines += ["", f"{group.about}: {contest_table(group.contests)}"]
-    warnings = [said for group in groups if (said := too_small(group))]
-    return [*lines, *([""] if warnings else []), *(f"Warning: {said}" for said in warnings)]
+    warnings = [each for group in groups if (each := too_small(group))]
+    return [*lines, *([""] if warnings else []), *(f"Warning: {each}" for each in warnings)]
 
 
 def failures(rows: Sequence[Row]) -> list[str]:
@@ -80,10 +82,10 @@ def show_trec(files: Iterable[tuple[Row, Path, Path, Path]], folder: Path) -> li
             raise RunError(f"{folder}: cannot be written: {error.strerror}") from None
         try:
             found = measure_files(run, qrels)
-            said = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
+            figures = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
         except (DataError, MissingExtraError) as error:
-            said = str(error)
-        lines.append(f"{row.name}: {said}")
+            figures = str(error)
+        lines.append(f"{row.name}: {figures}")
     return lines
 
 

@@ -15,12 +15,15 @@ from agentic_r.types import Question
 _SHOWN = re.compile(r"<information>(.*?)</information>", re.DOTALL)
 _MARK = "Question:"
 
+_ALONE = "speaks the dialects search-r1 and search-r1-rl alone"
+_FOREIGN = f"the oracle reader {_ALONE}; take one of them, or another model: "
+
 WRONG = "unknown"
 """What the reader answers when it was not shown what it needs."""
 
 
 class OracleReader:
-    """A language model that follows a question's annotated hops, in the Search-R1 protocol.
+    """A language model that follows a question's annotated hops, in the Search-R1 protocols.
 
     It asks the first hop's sub-question, goes on to the next one only if what it was last shown
     holds the hop's answer (normalised, on word boundaries), answers the question after the last
@@ -30,8 +33,11 @@ class OracleReader:
 
     It knows a question by its text, which a prompt must hold on a line that begins (or ends an
     instruction) with "Question: ". Raises DataError where a question has no annotated hops, and
-    LLMError for a prompt about an unknown question.
+    LLMError for a prompt about an unknown question or of a protocol that it does not speak.
     """
+
+    dialects = ("search-r1", "search-r1-rl")
+    """The packaged protocols that it speaks."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self._questions: dict[str, Question] = {}
@@ -45,9 +51,14 @@ class OracleReader:
 
     async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Write the next turn: a search, or the answer."""
+        if not {"</search>", "</answer>"} <= set(sampling.stop):
+            ends = " or ".join(map(repr, sampling.stop)) or "no string"
+            raise LLMError(f"{_FOREIGN}got turns that end at {ends}")
         question, transcript = self._find(plain(prompt))
         steps = hops(question)
         shown = _SHOWN.findall(transcript)
+        if len(shown) < transcript.count("</search>"):
+            raise LLMError(f"{_FOREIGN}got a search without an <information> block behind it")
         if len(shown) > len(steps):
             return _answer(WRONG)
         if shown and not answer_in(shown[-1], steps[len(shown) - 1].answer):
@@ -66,7 +77,7 @@ class OracleReader:
                 return question, rest
         raise LLMError(
             f'the oracle reader found no question that it knows after "{_MARK}" in the prompt '
-            f"{prompt[:60]!r}; give it the questions that are asked"
+            f"{prompt[:60]!r}; give it the questions that are asked; it {_ALONE}"
         )
 
 
