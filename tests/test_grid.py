@@ -273,3 +273,21 @@ def test_what_cannot_be_measured_is_said_in_one_line(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert message in said[0]
+
+
+def test_indexes_of_one_encoder_are_kept_apart(tmp_path: Path) -> None:
+    from agentic_r.grid import _index_key
+
+    path = tmp_path / "grid.toml"
+    path.write_text("[retriever]\nk = 2\n")
+    keys = {
+        _index_key(load_config(path, more))
+        for more in (
+            [],
+            [("retriever.index.workers", "3")],
+            [("retriever.index.kind", "pq")],
+            [("retriever.index.kind", "pq"), ("retriever.index.candidates", "4")],
+        )
+    }
+    assert "" in keys
+    assert len(keys) == 3

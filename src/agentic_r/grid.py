@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentic_r.config import Config
+from agentic_r.config import Config, flat
 from agentic_r.data.datasets import load_dataset, sampled
 from agentic_r.data.questions import Questions
 from agentic_r.errors import DataError
@@ -40,6 +40,7 @@ from agentic_r.parts import (
 from agentic_r.protocols import LLM, Completion, Retriever, Sampling
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
+from agentic_r.settings.retrieval import SEARCH_ONLY
 from agentic_r.stage import ANSWERS, Run
 from agentic_r.steps import Loop, Retrieval, index, rollouts, stage_seconds
 from agentic_r.types import Hit
@@ -216,8 +217,20 @@ def _shared(loop: Loop, planned: PlannedRetriever) -> Shared:
     if planned.kind == "bm25":
         return Shared(Later(lambda: BM25Retriever(corpus)), f"bm25:{corpus.digest}")
     encoder = open_encoder(loop.config)
-    folder = f"grid/indexes/{encoder.fingerprint}"
-    return Shared(Later(lambda: index(loop, folder, encoder).retriever), encoder.fingerprint)
+    key = f"{encoder.fingerprint}{_index_key(loop.config)}"
+    folder = f"grid/indexes/{key}"
+    return Shared(Later(lambda: index(loop, folder, encoder).retriever), key)
+
+
+def _index_key(config: Config) -> str:
+    """Return what tells indexes of one encoder apart: nothing for the default settings."""
+    given, standard = flat(config), flat(Config())
+    changed = {
+        key: value
+        for key, value in given.items()
+        if key.startswith("retriever.index.") and key not in SEARCH_ONLY and value != standard[key]
+    }
+    return f"-{fingerprint(changed)}" if changed else ""
 
 
 def _retrieval(grid: Grid, cell: Cell, shared: Shared) -> Retrieval:

@@ -87,6 +87,15 @@ def test_questions_to_train_on_are_not_needed_for_a_grid(tmp_path: Path) -> None
     assert plan(load_config(path)).sources[0].name == "nq"
 
 
+@pytest.mark.parametrize(
+    "entry", ['{"index.kind" = "pq"}', '{index = {kind = "pq"}}', '{index.kind = "pq"}']
+)
+def test_settings_of_a_table_below_can_differ(tmp_path: Path, entry: str) -> None:
+    found = plan(grid(tmp_path, evaluation__retrievers=f"[{entry}]")).retrievers[0]
+    assert found.config.index.kind == "pq"
+    assert found.config.index.candidates == 20
+
+
 BAD: list[tuple[str, str, str]] = [
     (
         "agents",
@@ -99,6 +108,12 @@ BAD: list[tuple[str, str, str]] = [
     ("retrievers", '{kind = "magic"}', r'entry 1: kind: got .magic., expected one of "dense"'),
     ("retrievers", '{kind = "oracle", input = "query"}', r'input: got "query", expected "question'),
     ("retrievers", '{label = "x", epochs = 3}', r"entry 1: there is no setting retriever.epochs"),
+    (
+        "retrievers",
+        '{"index.kin" = "pq"}',
+        r"retriever.index.kin; did you mean retriever.index.kind",
+    ),
+    ("retrievers", "{index = {candidates = 0}}", r"retriever.index.candidates: got 0"),
     ("datasets", '{nam = "nq"}', r"entry 1: there is no key 'nam'; did you mean name"),
     ("datasets", '{path = "x.jsonl"}', r"entry 1: .*missing required field `name`"),
     ("datasets", '{name = "nq", sample = -1}', r"sample of at least 0"),

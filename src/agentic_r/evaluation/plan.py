@@ -8,7 +8,7 @@ agent, retriever or test questions as its one entry. Nothing here opens a model 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -188,13 +188,30 @@ def _source(config: Config, entry: Mapping[str, Any], number: int) -> Source:
 def _merged(
     table: str, base: Any, entry: Mapping[str, Any], source: str, *, own: Sequence[str]
 ) -> Any:
-    """Put an entry's settings over those of the config's table, each one checked."""
-    changes = {
-        key: checked(f"{table}.{key}", value, source)
-        for key, value in entry.items()
-        if key not in own
-    }
-    return msgspec.structs.replace(base, **changes)
+    """Put an entry's settings over those of the config's table, each one checked.
+
+    A setting of a table below is given as TOML gives it (`index.kind = "pq"`) or by its dotted
+    name in quotes.
+    """
+    for key, value in _dotted(base, {k: v for k, v in entry.items() if k not in own}):
+        base = _replaced(base, key.split("."), checked(f"{table}.{key}", value, source))
+    return base
+
+
+def _dotted(base: Any, entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in entry.items():
+        below = getattr(base, key, None)
+        if isinstance(value, Mapping) and isinstance(below, msgspec.Struct):
+            yield from _dotted(below, value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _replaced(base: Any, path: Sequence[str], value: Any) -> Any:
+    """Return a struct with the field that a path of names leads to replaced."""
+    name, *rest = path
+    inner = _replaced(getattr(base, name), rest, value) if rest else value
+    return msgspec.structs.replace(base, **{name: inner})
 
 
 def _label(entry: Mapping[str, Any], standard: str, source: str) -> str:
