@@ -32,7 +32,7 @@ WORDS = (
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("data",),
-    ("world", "testing"),
+    ("world", "testing", "training"),
     ("retriever", "agent"),
     ("utility", "evaluation", "serve"),
     ("manifest",),

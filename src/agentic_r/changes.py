@@ -18,6 +18,7 @@ UNAFFECTING = SEARCH_ONLY | frozenset(
         "name",
         "runs",
         "retriever.train.tracker",
+        "agent.train.tracker",
         "agent.concurrency",
         "agent.timeout",
         "agent.retries",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from agentic_r.data.rl_rows import load_rl_questions
 from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, write_jsonl
 from agentic_r.parts import agent_key
-from agentic_r.stage import Stage
 from agentic_r.steps import Loop, Retrieval
+from agentic_r.training.trackers import check_tracker, open_tracker
 
 if TYPE_CHECKING:
     from agentic_r.agent.learning import Learning
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 def refuse_unfit(config: Config) -> None:
     """Raise ConfigError, before any work, where the agent cannot be trained by reward as set."""
     train = config.agent.train
+    if train.wanted:
+        check_tracker(train.tracker, "agent.train.tracker")
     if train.method == "supervised":
         return
     if config.agent.model.startswith(("http://", "https://")) or (
@@ -58,7 +61,10 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
     stage = loop.run.stage(
         name,
         {
-            "train": msgspec.to_builtins(train),
+            "method": train.method,
+            **loop.settings("agent.train.rl"),
+            "reward": loop.settings("agent.train.rl.reward"),
+            "guard": loop.settings("agent.train.rl.guard"),
             "agent": loop.agent_settings(),
             "k": config.retriever.k,
             "input": config.retriever.input,
@@ -72,8 +78,17 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
         },
     )
     if not stage.done:
-        learning = _learning(loop, retrieval, questions, start, stage)
+        tracker = open_tracker(
+            train.tracker, f"{config.name} {name}", stage.folder, msgspec.to_builtins(train.rl)
+        )
+
+        def hear(figures: dict[str, float]) -> None:
+            stage.tick()
+            tracker.log(int(figures["step"]), figures)
+
+        learning = _learning(loop, retrieval, questions, start, stage.folder, hear)
         learned = learning.run()
+        tracker.close()
         write_jsonl(stage.folder / "curve.jsonl", learned.curve)
         learning.saved.discard()
         stage.finish(
@@ -89,7 +104,12 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
 
 
 def _learning(
-    loop: Loop, retrieval: Retrieval, questions: Questions, start: AgentConfig, stage: Stage
+    loop: Loop,
+    retrieval: Retrieval,
+    questions: Questions,
+    start: AgentConfig,
+    folder: Path,
+    hear: Callable[[dict[str, float]], None],
 ) -> Learning:
     """Open the weights to train, with their critic and reference, and what they practise on."""
     from agentic_r.agent.learning import Learning, Practice
@@ -106,9 +126,7 @@ def _learning(
     llm = LocalLLM(tiny, batch=start.batch)
     policy = Policy(llm, train.rl, reference=train.rl.kl != "none", critic=train.method == "ppo")
     reinforcer = Reinforcer(policy, train.method, train.rl.steps, loop.config.seed)
-    return Learning(
-        reinforcer, practice, questions, loop.data.dev, stage.folder, lambda _: stage.tick()
-    )
+    return Learning(reinforcer, practice, questions, loop.data.dev, folder, hear)
 
 
 def practice_questions(loop: Loop) -> Questions:

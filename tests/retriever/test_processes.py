@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from agentic_r.retriever.processes import Processes
+from agentic_r.training.processes import Processes
 from tests.runs import write_config
 
 PROGRAM = """
@@ -23,7 +23,7 @@ import msgspec, torch
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.processes import join
+from agentic_r.training.processes import join
 from agentic_r.retriever.trainer import train
 from agentic_r.types import Example, Passage
 

@@ -186,17 +186,18 @@ class Learning:
         retriever = _Timed(self.practice.retriever)
         self.llm.forget()
         self.dialect.forget()
-        done = run_rollout(
-            self.llm,
-            retriever,
-            starts,
-            self.dialect,
-            k=self.practice.k,
-            form=self.practice.form,
-            turns=self.practice.turns,
-            sampling=sampling,
-            keep_tokens=True,
-        )
+        with self.reinforcer.policy.arithmetic():  # what is drawn is scored as it was drawn
+            done = run_rollout(
+                self.llm,
+                retriever,
+                starts,
+                self.dialect,
+                k=self.practice.k,
+                form=self.practice.form,
+                turns=self.practice.turns,
+                sampling=sampling,
+                keep_tokens=True,
+            )
         seconds = time.perf_counter() - began
         return done, {
             "generation_seconds": seconds - retriever.seconds,

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from agentic_r.agent.advantage import gae, grpo, reinforce_plus_plus, rloo, whiten
 from agentic_r.agent.batch import Packed, pack, table
+from agentic_r.agent.descent import Descent, rising
 from agentic_r.agent.loss import kl_term, policy_term, token_weights, value_term, weighted
 from agentic_r.agent.policy import Policy
 from agentic_r.agent.tokens import Sample
@@ -43,16 +44,20 @@ class Reinforcer:
             )
         self.policy, self.method, self.config, self.seed = policy, method, config, seed
         self.step = 0
-        self._optimizers = [_optimizer(policy.parameters(), config.learning_rate)]
-        warmups = [config.warmup]
-        if policy.critic is not None:
-            rate = config.critic_learning_rate
-            self._optimizers.append(_optimizer(list(policy.critic.parameters()), rate))
-            warmups.append(config.critic_warmup)
-        self._schedules = [
-            torch.optim.lr_scheduler.LambdaLR(optimizer, _Rising(share * steps))
-            for optimizer, share in zip(self._optimizers, warmups, strict=True)
+        scale = rising(config.warmup * steps)
+        self._descents = [
+            Descent(policy.parameters(), config.learning_rate, scale, max_norm=config.max_grad_norm)
         ]
+        if policy.critic is not None:
+            scale = rising(config.critic_warmup * steps)
+            self._descents.append(
+                Descent(
+                    policy.critic.parameters(),
+                    config.critic_learning_rate,
+                    scale,
+                    max_norm=config.max_grad_norm,
+                )
+            )
 
     def update(self, samples: Sequence[Sample], rewards: Sequence[float]) -> dict[str, float]:
         """Take one step and return its figures; seconds are split into scoring and update."""
@@ -63,16 +68,15 @@ class Reinforcer:
         scored = time.perf_counter()
         figures = self._learn(samples, known)
         self.step += 1
-        for schedule in self._schedules:
-            schedule.step()
-        kl = (
-            known["kl"][mask].mean()
-            if "kl" in known
-            else (known["old"] - known["sampled"])[mask].mean()
-        )
+        for descent in self._descents:
+            descent.advance()
+        # What draws and what is trained are the same weights; where they say different things of
+        # what was drawn, an engine or a number format is at fault.
+        mismatch = float((known["sampled"] - known["now"])[mask].mean())
         return figures | {
             "entropy": float(known["entropy"][mask].mean()),
-            "kl": float(kl),
+            "mismatch": mismatch,
+            "kl": float(known["kl"][mask].mean()) if "kl" in known else mismatch,
             "scoring_seconds": scored - began,
             "update_seconds": time.perf_counter() - scored,
         }
@@ -149,13 +153,7 @@ class Reinforcer:
             here = {n: v[at].to(packed.ids.device) for n, v in own.items()}
             loss = self._loss(packed, here, weights[at].to(packed.ids.device), figures)
             loss.backward()  # type: ignore[no-untyped-call]
-        norm = 0.0
-        for optimizer in self._optimizers:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            clipped = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-            norm = norm or float(clipped)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        norm, *_ = [descent.step() for descent in self._descents]
         return figures | {"gradient": norm}
 
     def _loss(
@@ -193,39 +191,20 @@ class Reinforcer:
 
     def slow_down(self, factor: float) -> None:
         """Multiply the learning rates from now on."""
-        for schedule, optimizer in zip(self._schedules, self._optimizers, strict=True):
-            schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
-            for group in optimizer.param_groups:
-                group["lr"] *= factor
+        for descent in self._descents:
+            descent.slow_down(factor)
 
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs to go on as if nothing had happened."""
         return {
             "policy": self.policy.state(),
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "schedules": [schedule.state_dict() for schedule in self._schedules],
+            "descents": [descent.state() for descent in self._descents],
             "step": self.step,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
         self.policy.restore(state["policy"])
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
+        for descent, saved in zip(self._descents, state["descents"], strict=True):
+            descent.restore(saved)
         self.step = state["step"]
-
-
-class _Rising:
-    """A rate that rises for `steps` and then stays."""
-
-    def __init__(self, steps: float) -> None:
-        self.steps = steps
-
-    def __call__(self, step: int) -> float:
-        return min(1.0, (step + 1) / self.steps) if self.steps >= 1 else 1.0
-
-
-def _optimizer(parameters: list[Tensor], rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.999), weight_decay=0.01)

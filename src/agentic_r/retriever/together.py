@@ -15,8 +15,8 @@ import torch
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.processes import join
 from agentic_r.retriever.trainer import TrainResult, train
+from agentic_r.training.processes import join
 from agentic_r.types import Example
 
 

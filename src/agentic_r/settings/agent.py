@@ -42,6 +42,10 @@ class AgentTrainConfig(msgspec.Struct, frozen=True):
     ] = 0
     learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 1e-4
     batch: Annotated[int, Meta(ge=1, description="Trajectories per step.")] = 16
+    tracker: Annotated[
+        Literal["none", "tensorboard", "trackio", "wandb"],
+        Meta(description="Where curves are shown live, if installed."),
+    ] = "none"
     rl: RLConfig = RLConfig()
 
     @property
