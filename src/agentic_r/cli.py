@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Under `torchrun` the first process runs the verb and the others train with it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from agentic_r.retriever.together import dismiss, work
+        from agentic_r.training.jobs import dismiss, work
 
         if int(os.environ.get("RANK", "0")) > 0:
             return work()

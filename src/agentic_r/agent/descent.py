@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from agentic_r.training.processes import ALONE, Processes
+
 Scale = Callable[[int], float]
 """The factor of the learning rate at a step, from 0."""
 
@@ -29,11 +31,13 @@ class Descent:
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         max_norm: float = 1.0,
+        processes: Processes = ALONE,
     ) -> None:
         self.parameters = list(parameters)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=betas, weight_decay=0.01)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, scale)
         self._max_norm = max_norm
+        self._processes = processes
 
     @property
     def rate(self) -> float:
@@ -43,8 +47,10 @@ class Descent:
     def step(self) -> float:
         """Go down the gradients that are there and drop them; returns their norm before the cut.
 
-        The learning rate stays as it is until `advance`: an update may take several steps.
+        The gradients of all processes are added up first. The learning rate stays as it is until
+        `advance`: an update may take several steps.
         """
+        self._processes.sum_gradients(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -51,6 +51,7 @@ class Policy:
         self.llm = llm
         self.config = config
         self._copy: Any = None
+        torch.manual_seed(0)  # adapters and critic begin alike, in every process and every start
         if config.lora_rank:
             self.model = _adapted(llm.model, config)
         else:
@@ -62,7 +63,6 @@ class Policy:
         trunk = None
         if critic and config.critic == "model":
             trunk = copy.deepcopy(llm.model.base_model).requires_grad_(True)
-        torch.manual_seed(0)
         self.critic = Critic(width, trunk).to(llm.device) if critic else None
 
     def parameters(self) -> list[Tensor]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -25,6 +25,7 @@ from agentic_r.agent.loss import kl_term, policy_term, token_weights, value_term
 from agentic_r.agent.policy import Policy
 from agentic_r.agent.tokens import Sample
 from agentic_r.errors import ConfigError
+from agentic_r.training.processes import ALONE, Processes
 
 Method = Literal["ppo", "grpo", "rloo", "reinforce++"]
 
@@ -35,8 +36,16 @@ class Reinforcer:
     Raises ConfigError where grpo or rloo are to compare a single trajectory a question.
     """
 
-    def __init__(self, policy: Policy, method: Method, steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        method: Method,
+        steps: int,
+        seed: int,
+        processes: Processes = ALONE,
+    ) -> None:
         config = policy.config
+        self.processes = processes
         if method in ("grpo", "rloo") and config.samples < 2:
             raise ConfigError(
                 f"agent.train.rl.samples: got {config.samples}, expected at least 2 with "
@@ -44,20 +53,18 @@ class Reinforcer:
             )
         self.policy, self.method, self.config, self.seed = policy, method, config, seed
         self.step = 0
-        scale = rising(config.warmup * steps)
         self._descents = [
-            Descent(policy.parameters(), config.learning_rate, scale, max_norm=config.max_grad_norm)
+            self._descent(policy.parameters(), config.learning_rate, config.warmup * steps)
         ]
         if policy.critic is not None:
-            scale = rising(config.critic_warmup * steps)
+            rising_for = config.critic_warmup * steps
             self._descents.append(
-                Descent(
-                    policy.critic.parameters(),
-                    config.critic_learning_rate,
-                    scale,
-                    max_norm=config.max_grad_norm,
-                )
+                self._descent(policy.critic.parameters(), config.critic_learning_rate, rising_for)
             )
+
+    def _descent(self, parameters: Iterable[Tensor], rate: float, rising_for: float) -> Descent:
+        norm, scale = self.config.max_grad_norm, rising(rising_for)
+        return Descent(parameters, rate, scale, max_norm=norm, processes=self.processes)
 
     def update(self, samples: Sequence[Sample], rewards: Sequence[float]) -> dict[str, float]:
         """Take one step and return its figures; seconds are split into scoring and update."""
@@ -84,19 +91,23 @@ class Reinforcer:
     def _score(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Read the trajectories once: what the model, the reference and the critic say of them."""
         mask = table(samples)
-        known = {name: torch.zeros(mask.shape) for name in ("values", "entropy", "now", "ref")}
         sampled = torch.zeros(mask.shape)
         sampled[mask] = torch.tensor([number for s in samples for number in s.logprobs])
+        shares = self.processes.shares([len(sample.ids) for sample in samples])
+        mine = [samples[row] for row in shares[self.processes.rank]]
+        shape = (len(mine), mask.shape[1])
+        read = {name: torch.zeros(shape) for name in ("values", "entropy", "now", "ref")}
         with torch.no_grad():
-            for packed in self._packed(samples):
+            for packed in self._packed(mine):
                 at = (packed.owner.cpu(), packed.place.cpu())
                 written = self.policy.score(packed)
-                known["now"][at] = written.logprobs.cpu()
-                known["entropy"][at] = written.entropy.cpu()
+                read["now"][at] = written.logprobs.cpu()
+                read["entropy"][at] = written.entropy.cpu()
                 if self.policy.critic is not None:
-                    known["values"][at] = self.policy.critic(packed, written.hidden).cpu()
+                    read["values"][at] = self.policy.critic(packed, written.hidden).cpu()
                 if self.config.kl != "none":
-                    known["ref"][at] = self.policy.reference(packed).cpu()
+                    read["ref"][at] = self.policy.reference(packed).cpu()
+        known = {name: self.processes.gather(own, shares) for name, own in read.items()}
         known["old"] = sampled if self.config.old_logprobs == "sampled" else known["now"]
         if self.config.kl != "none":
             known["kl"] = torch.where(mask, known["now"] - known["ref"], 0.0)
@@ -144,15 +155,22 @@ class Reinforcer:
     def _mini_batch(
         self, samples: Sequence[Sample], known: dict[str, Tensor], rows: list[int]
     ) -> dict[str, float]:
-        """One optimiser step on some trajectories; micro-batches add up to it exactly."""
+        """One optimiser step on some trajectories; micro-batches add up to it exactly.
+
+        So do the processes, each of which takes its share of the rows: whatever is divided by is
+        counted over all of them.
+        """
         weights = token_weights(known["mask"][rows], self.config.averaging)
         figures = {"policy_loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
-        own = {name: value[rows] for name, value in known.items()}
-        for packed in self._packed([samples[row] for row in rows]):
+        mine = self.processes.shares([len(samples[row].ids) for row in rows])[self.processes.rank]
+        own = {name: value[rows][mine] for name, value in known.items()}
+        weights = weights[mine]
+        for packed in self._packed([samples[rows[at]] for at in mine]):
             at = (packed.owner.cpu(), packed.place.cpu())
             here = {n: v[at].to(packed.ids.device) for n, v in own.items()}
             loss = self._loss(packed, here, weights[at].to(packed.ids.device), figures)
             loss.backward()  # type: ignore[no-untyped-call]
+        figures = self.processes.add_up(figures)
         norm, *_ = [descent.step() for descent in self._descents]
         return figures | {"gradient": norm}
 
@@ -187,6 +205,8 @@ class Reinforcer:
         return loss
 
     def _packed(self, samples: Sequence[Sample]) -> Any:
+        if not samples:  # more processes than trajectories
+            return ()
         return pack(samples, self.config.micro_tokens, self.policy.llm.device)
 
     def slow_down(self, factor: float) -> None:
