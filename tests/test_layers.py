@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts", "finding"),
     ("steps",),
-    ("learning", "practice"),
+    ("learning", "practice", "verl"),
     ("loop", "grid"),
     ("summary", "api", "served"),
     ("verbs",),

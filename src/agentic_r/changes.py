@@ -59,7 +59,7 @@ def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
     values = {
         key: value
         for key, value in flat(config).items()
-        if key not in UNAFFECTING and not key.startswith("serve.")
+        if key not in UNAFFECTING and not key.startswith(("serve.", "agent.train.verl."))
     }
     for address, name in NAMED.items():
         if values.get(name) and str(values.get(address)).startswith(("http://", "https://")):

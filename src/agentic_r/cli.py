@@ -155,6 +155,12 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--gpus", type=int, default=1, metavar="N", help="GPUs that --plan counts with"
     )
+    train.add_argument(
+        "--engine",
+        choices=("own", "verl"),
+        default="own",
+        help="what trains the agent by reward: this program, or verl on a cluster",
+    )
 
 
 def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from agentic_r.settings.rl import RLConfig
+from agentic_r.settings.rl import RLConfig, VerlConfig
 
 DialectName = Literal[
     "search-r1",
@@ -47,6 +47,7 @@ class AgentTrainConfig(msgspec.Struct, frozen=True):
         Meta(description="Where curves are shown live, if installed."),
     ] = "none"
     rl: RLConfig = RLConfig()
+    verl: VerlConfig = VerlConfig()
 
     @property
     def wanted(self) -> bool:
