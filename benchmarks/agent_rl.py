@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from agentic_r.settings_rl import RLConfig
 
 from agentic_r.agent.dialects.search_r1 import SearchR1
 from agentic_r.agent.learning import Learning, Practice
@@ -27,9 +26,10 @@ from agentic_r.agent.policy import Policy
 from agentic_r.agent.reinforce import Reinforcer
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
+from agentic_r.settings import RLConfig
 from agentic_r.world import Sizes, generate
 
-SAMPLES = {"ppo": 1, "grpo": 4, "rloo": 4, "reinforce++": 1}
+SAMPLES = {"ppo": 1, "grpo": 8, "rloo": 8, "reinforce++": 1}
 
 
 class OutOfTime(Exception):
@@ -49,23 +49,34 @@ def learning(options: argparse.Namespace, folder: Path) -> Learning:
         samples=samples,
         learning_rate=options.rate,
         critic_learning_rate=1e-3,
-        kl="reward" if options.method in ("ppo", "reinforce++") else "loss",
-        kl_kind="k1" if options.method in ("ppo", "reinforce++") else "k3",
-        kl_coefficient=0.003,
+        max_grad_norm=options.norm,
+        warmup=options.warmup,
         validate_every=options.validate_every,
         validate_questions=options.dev,
         save_every=1000,
     )
     llm = LocalLLM(options.start)
-    policy = Policy(llm, config, reference=True, critic=options.method == "ppo")
+    policy = Policy(llm, config, reference=False, critic=options.method == "ppo")
     dialect = SearchR1(llm.template)
     practice = Practice(oracle, dialect, 1, "question+query", 6, 120)
     reinforcer = Reinforcer(policy, options.method, options.steps, options.seed)
     began = time.monotonic()
 
     def hear(figures: dict[str, float]) -> None:
-        if "dev_em" in figures:
-            names = ("step", "reward", "dev_em", "dev_searches", "dev_invalid", "entropy", "kl")
+        if "dev_em" in figures and "entropy" in figures:
+            names = (
+                "step",
+                "reward",
+                "dev_em",
+                "dev_searches",
+                "dev_invalid",
+                "entropy",
+                "kl",
+                "gradient",
+                "em",
+                "invalid",
+                "searches",
+            )
             print("  ".join(f"{name} {figures[name]:.3f}" for name in names), flush=True)
         if time.monotonic() - began > 60 * options.minutes:
             raise OutOfTime
@@ -82,6 +93,8 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=64, help="per step")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--norm", type=float, default=1.0)
+    parser.add_argument("--warmup", type=float, default=0.0)
     parser.add_argument("--dev", type=int, default=120)
     parser.add_argument("--validate-every", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=20.0)

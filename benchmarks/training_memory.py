@@ -29,8 +29,8 @@ def step(options: argparse.Namespace, out: Path) -> None:
     from agentic_r.config import RetrieverTrainConfig
     from agentic_r.retriever.batches import Batches
     from agentic_r.retriever.encoder import Encoder
-    from agentic_r.retriever.processes import Processes
     from agentic_r.retriever.training import Training
+    from agentic_r.training.processes import Processes
 
     torch.set_num_threads(1)
     corpus, rows = examples(options.queries, 1, options.length, 0.0, 0)

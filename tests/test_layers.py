@@ -32,7 +32,7 @@ WORDS = (
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("data",),
-    ("world", "testing"),
+    ("world", "testing", "training"),
     ("retriever", "agent"),
     ("utility", "evaluation", "serve"),
     ("manifest", "exchange"),
@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts", "finding"),
     ("steps",),
-    ("learning", "practice", "judging"),
+    ("learning", "practice", "judging", "verl"),
     ("loop", "grid"),
     ("summary", "api", "served"),
     ("verbs", "converting"),

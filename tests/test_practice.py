@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -69,6 +72,64 @@ def test_the_plan_is_printed_without_a_run(
     assert train(config(tmp_path, tmp_path / "runs"), "--plan") == 0
     assert "optimiser" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_tracker_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "wandb" else find(n))
+    for method in (("--agent.train.method", "supervised", "--agent.train.epochs", "1"), ()):
+        path = config(tmp_path, tmp_path / "runs")
+        assert train(path, "--agent.train.tracker", "wandb", *method) == 2
+        assert "agent.train.tracker: wandb is not installed" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("manifest.json"))
+
+
+class Listening:
+    """A tracker that keeps what it hears."""
+
+    heard: ClassVar[list[tuple[int, set[str]]]] = []
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        assert all(isinstance(value, float) for value in values.values())
+        self.heard.append((step, set(values)))
+
+    def close(self) -> None:
+        self.heard.append((-1, set()))
+
+
+@pytest.mark.parametrize(
+    ("method", "where", "names"),
+    [
+        ((), "agentic_r.practice", {"reward", "em", "entropy", "mismatch", "update_seconds"}),
+        (
+            ("--agent.train.method", "supervised", "--agent.train.epochs", "1"),
+            "agentic_r.agent.finetune",
+            {"loss", "accuracy"},
+        ),
+    ],
+)
+def test_the_tracker_hears_of_every_step_and_no_result_depends_on_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: tuple[str, ...],
+    where: str,
+    names: set[str],
+) -> None:
+    monkeypatch.setattr(f"{where}.open_tracker", lambda kind, *_: Listening())
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: find("os" if n == "trackio" else n))
+    Listening.heard = []
+    short = ("--agent.train.rl.steps", "2", "--agent.train.rl.validate_every", "2", *method)
+    path = config(tmp_path, tmp_path / "runs")
+    assert train(path, *short, "--agent.train.tracker", "trackio") == 0
+    *steps, end = Listening.heard
+    assert [step for step, _ in steps] == list(range(1, len(steps) + 1))
+    assert steps
+    assert all(names <= found for _, found in steps)
+    assert end == (-1, set())
+    assert train(path, *short) == 0  # without it the run goes on: nothing is owed
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ UNAFFECTING = SEARCH_ONLY | frozenset(
         "name",
         "runs",
         "retriever.train.tracker",
+        "agent.train.tracker",
         "agent.concurrency",
         "agent.timeout",
         "agent.retries",
@@ -59,7 +60,7 @@ def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
     values = {
         key: value
         for key, value in flat(config).items()
-        if key not in UNAFFECTING and not key.startswith("serve.")
+        if key not in UNAFFECTING and not key.startswith(("serve.", "agent.train.verl."))
     }
     for address, name in NAMED.items():
         if values.get(name) and str(values.get(address)).startswith(("http://", "https://")):

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Under `torchrun` the first process runs the verb and the others train with it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from agentic_r.retriever.together import dismiss, work
+        from agentic_r.training.jobs import dismiss, work
 
         if int(os.environ.get("RANK", "0")) > 0:
             return work()
@@ -175,6 +175,12 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument(
         "--gpus", type=int, default=1, metavar="N", help="GPUs that --plan counts with"
+    )
+    train.add_argument(
+        "--engine",
+        choices=("own", "verl"),
+        default="own",
+        help="what trains the agent by reward: this program, or verl on a cluster",
     )
 
 

@@ -21,6 +21,7 @@ from agentic_r.retriever.together import train_together
 from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import Config, RetrieverTrainConfig
 from agentic_r.steps import Loop
+from agentic_r.training.trackers import check_tracker
 from agentic_r.types import Example, Search, Trajectory, Turn
 
 CURVE_FILE = "curve.jsonl"
@@ -61,14 +62,12 @@ def check_training(config: Config, base: Encoder) -> None:
             f"retriever.train.matryoshka: got {longest}, expected at most {base.dimension}, the "
             f"length of the vectors of {config.retriever.base!r}"
         )
-    wanted = {"peft": settings.lora_rank > 0, settings.tracker: settings.tracker != "none"}
-    for package, needed in wanted.items():
-        if needed and importlib.util.find_spec(package) is None:
-            key = "lora_rank" if package == "peft" else "tracker"
-            raise ConfigError(
-                f"retriever.train.{key}: {package} is not installed; pip install {package}, or "
-                "leave the setting as it is by default"
-            )
+    check_tracker(settings.tracker, "retriever.train.tracker")
+    if settings.lora_rank and importlib.util.find_spec("peft") is None:
+        raise ConfigError(
+            "retriever.train.lora_rank: peft is not installed; pip install peft, or leave the "
+            "setting as it is by default"
+        )
 
 
 def trained(

@@ -14,16 +14,18 @@ from agentic_r.data.rl_rows import load_rl_questions
 from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, write_jsonl
 from agentic_r.parts import agent_key
-from agentic_r.stage import Stage
 from agentic_r.steps import Loop, Retrieval
+from agentic_r.training.trackers import check_tracker, open_tracker
 
 if TYPE_CHECKING:
-    from agentic_r.agent.learning import Learning
+    from agentic_r.agent.together import Job
 
 
 def refuse_unfit(config: Config) -> None:
     """Raise ConfigError, before any work, where the agent cannot be trained by reward as set."""
     train = config.agent.train
+    if train.wanted:
+        check_tracker(train.tracker, "agent.train.tracker")
     if train.method == "supervised":
         return
     if config.agent.model.startswith(("http://", "https://")) or (
@@ -46,6 +48,8 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
     Resumed at the last checkpoint. The stage leaves model/ and curve.jsonl, one row a step.
     """
     from agentic_r.agent.agent import open_llm
+    from agentic_r.agent.saved import Saved
+    from agentic_r.agent.together import learn
 
     config, train = loop.config, loop.config.agent.train
     questions = practice_questions(loop)
@@ -58,7 +62,10 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
     stage = loop.run.stage(
         name,
         {
-            "train": msgspec.to_builtins(train),
+            "method": train.method,
+            **loop.settings("agent.train.rl"),
+            "reward": loop.settings("agent.train.rl.reward"),
+            "guard": loop.settings("agent.train.rl.guard"),
             "agent": loop.agent_settings(),
             "k": config.retriever.k,
             "input": config.retriever.input,
@@ -72,10 +79,18 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
         },
     )
     if not stage.done:
-        learning = _learning(loop, retrieval, questions, start, stage)
-        learned = learning.run()
+        tracker = open_tracker(
+            train.tracker, f"{config.name} {name}", stage.folder, msgspec.to_builtins(train.rl)
+        )
+
+        def hear(figures: dict[str, float]) -> None:
+            stage.tick()
+            tracker.log(int(figures["step"]), figures)
+
+        learned = learn(_job(loop, retrieval, questions, start, stage.folder), hear)
+        tracker.close()
         write_jsonl(stage.folder / "curve.jsonl", learned.curve)
-        learning.saved.discard()
+        Saved(stage.folder, train.rl.keep).discard()
         stage.finish(
             {"questions": len(questions), "steps": int(learned.curve[-1]["step"])},
             best_dev_em=learned.best,
@@ -88,26 +103,28 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
     return loop.with_llm(open_llm(opened), stage.digest("model/model.safetensors"))
 
 
-def _learning(
-    loop: Loop, retrieval: Retrieval, questions: Questions, start: AgentConfig, stage: Stage
-) -> Learning:
-    """Open the weights to train, with their critic and reference, and what they practise on."""
-    from agentic_r.agent.learning import Learning, Practice
-    from agentic_r.agent.local import LocalLLM
-    from agentic_r.agent.policy import Policy
-    from agentic_r.agent.reinforce import Reinforcer
+def _job(
+    loop: Loop, retrieval: Retrieval, questions: Questions, start: AgentConfig, folder: Path
+) -> Job:
+    """Say what is trained, how, and on what."""
+    from agentic_r.agent.learning import Practice
+    from agentic_r.agent.together import Job
 
     train, agent = loop.config.agent.train, loop.agent(retrieval.retriever)
     assert train.method != "supervised"
     practice = Practice(
         retrieval.retriever, agent.dialect, agent.k, agent.form, start.turns, start.max_tokens
     )
-    tiny = str(tiny_checkpoint()) if start.model == TINY else start.model
-    llm = LocalLLM(tiny, batch=start.batch)
-    policy = Policy(llm, train.rl, reference=train.rl.kl != "none", critic=train.method == "ppo")
-    reinforcer = Reinforcer(policy, train.method, train.rl.steps, loop.config.seed)
-    return Learning(
-        reinforcer, practice, questions, loop.data.dev, stage.folder, lambda _: stage.tick()
+    return Job(
+        str(tiny_checkpoint()) if start.model == TINY else start.model,
+        start.batch,
+        train.rl,
+        train.method,
+        loop.config.seed,
+        practice,
+        list(questions),
+        list(loop.data.dev),
+        folder,
     )
 
 

@@ -316,10 +316,9 @@ def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> 
     from agentic_r.agent.finetune import finetune
 
     correct = [t for t in trajectories if score_question(t.question, t.answer).em == 1.0]
-    settings = loop.config.agent.train
     stage = loop.run.stage(
         name,
-        {**msgspec.to_builtins(settings), "seed": loop.config.seed},
+        {**loop.settings("agent.train"), "seed": loop.config.seed},
         {"trajectories": fingerprint(correct), "agent": loop.llm_key},
     )
     model = stage.folder / "model"
@@ -330,7 +329,8 @@ def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> 
             seed=loop.config.seed,
             folder=model,
             dialect=loop.agent(Nothing()).dialect,
-            on_step=stage.tick,
+            name=f"{loop.config.name} {name}",
+            on_step=lambda _: stage.tick(),
         )
         stage.finish(
             {"trajectories": len(trajectories), "correct": len(correct), "steps": steps},

@@ -182,6 +182,9 @@ def train(options: argparse.Namespace, config: Config) -> None:
 
         print(plan(config, options.gpus))
         return
+    if options.engine == "verl":
+        _with_verl(options, config)
+        return
     if options.learner == "agent" and not config.agent.train.wanted:
         raise ConfigError("agent.train.epochs is 0, expected at least 1 to train the agent")
     if options.learner == "reranker" and not config.retriever.rerank.epochs:
@@ -195,6 +198,26 @@ def train(options: argparse.Namespace, config: Config) -> None:
 
         stage = run_folder(config) / f"iteration-{options.iteration}" / options.learner
         print(told(stage, config.retriever.train.dev_k))
+
+
+def _with_verl(options: argparse.Namespace, config: Config) -> None:
+    """Write what verl trains the agent from, and launch it where its Python is named."""
+    from agentic_r.loop import run_folder
+    from agentic_r.verl.folder import launch, write
+
+    if options.learner != "agent":
+        raise ConfigError(f"--engine verl: got {options.learner}, expected agent")
+    folder = write(config, run_folder(config) / "verl")
+    python = config.agent.train.verl.python
+    if python:
+        launch(folder, python, config.agent.train.verl.overrides)
+        print(f"done: {folder / 'checkpoints'}")
+        return
+    print(
+        f"written: {folder}\nIn an environment made from its requirements.txt, with "
+        f"`agentic-r serve` at {config.agent.train.verl.retriever}, train with:\n"
+        f"    {folder / 'run.sh'}"
+    )
 
 
 def _reach(options: argparse.Namespace, config: Config, step: str) -> None:

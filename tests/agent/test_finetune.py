@@ -80,7 +80,7 @@ def test_a_killed_training_ends_with_the_same_weights(
     finetune(config(model_folder), TRAJECTORIES, folder=whole, **settings)
     taken = []
 
-    def die() -> None:
+    def die(_: Any) -> None:
         taken.append(1)
         if len(taken) == killed_at:
             raise Killed
@@ -93,7 +93,7 @@ def test_a_killed_training_ends_with_the_same_weights(
         config(model_folder),
         TRAJECTORIES,
         folder=resumed,
-        on_step=lambda: again.append(1),
+        on_step=lambda _: again.append(1),
         **settings,
     )
     assert steps == 9

@@ -175,6 +175,29 @@ def test_gradient_checkpointing_changes_nothing(model_folder: Path, tmp_path: Pa
         assert a["policy_loss"] == pytest.approx(b["policy_loss"], abs=1e-5)
 
 
+def test_in_bf16_the_weights_stay_whole_and_what_is_drawn_is_scored_alike(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    rate = 1e-5  # less than bfloat16 can add to most weights
+    whole = learning(model_folder, tmp_path / "a", rl(steps=2, learning_rate=rate), "grpo")
+    half = learning(
+        model_folder, tmp_path / "b", rl(steps=2, learning_rate=rate, precision="bf16"), "grpo"
+    )
+    start = {n: p.detach().clone() for n, p in half.reinforcer.policy.model.named_parameters()}
+    first = half._step()
+    for learner in (whole, half):
+        for weight in learner.reinforcer.policy.parameters():
+            assert weight.dtype == torch.float32
+    now = dict(half.reinforcer.policy.model.named_parameters())
+    moved = [(now[n] != value).float().mean() for n, value in start.items()]
+    lost = [(now[n].bfloat16() == value.bfloat16()).float().mean() for n, value in start.items()]
+    assert min(moved) > 0.5
+    assert max(lost) > 0.9  # these updates would be nothing to half-precision weights
+    # Rollout and update compute in the same arithmetic: neither is fp32 against bf16.
+    assert abs(first["mismatch"]) < 2e-3
+    assert abs(whole._step()["mismatch"]) < 1e-5
+
+
 def test_a_critic_of_its_own(model_folder: Path, tmp_path: Path) -> None:
     learner = learning(model_folder, tmp_path, rl(critic="model", steps=2), "ppo")
     critic = learner.reinforcer.policy.critic

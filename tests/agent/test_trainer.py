@@ -205,16 +205,3 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(
     assert second.step == whole.step == 8
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name])
-
-
-def test_the_learning_rate_rises_then_falls_to_a_tenth(model: Any) -> None:
-    trainer = Trainer(model, learning_rate=1.0, steps=20, warmup=4)
-    rates = []
-    for _ in range(20):
-        rates.append(trainer.schedule.get_last_lr()[0])
-        trainer.optimizer.step()
-        trainer.schedule.step()
-    assert rates[:3] == sorted(rates[:3])
-    assert rates[0] == pytest.approx(0.25, abs=0.01)
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert trainer.schedule.get_last_lr()[0] == pytest.approx(0.1)

@@ -14,8 +14,8 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.retriever.batches import Batch, Batches, one_positive_each
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.objective import objective, places
-from agentic_r.retriever.processes import Processes
 from agentic_r.retriever.training import Training
+from agentic_r.training.processes import Processes
 from agentic_r.types import Example
 
 IDS = [f"{kind}{i}" for kind in "br" for i in range(8)]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from agentic_r.retriever.processes import Processes
+from agentic_r.training.processes import Processes
 from tests.runs import write_config
+from tests.training.launching import launch
 
 PROGRAM = """
 import json, sys
@@ -23,7 +20,7 @@ import msgspec, torch
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.processes import join
+from agentic_r.training.processes import join
 from agentic_r.retriever.trainer import train
 from agentic_r.types import Example, Passage
 
@@ -71,37 +68,6 @@ CASES: list[dict[str, Any]] = [
     {"side": "query"},
     {"batch": 1},
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def launch(program: list[str], size: int, **more: str) -> list[subprocess.CompletedProcess[str]]:
-    port = free_port()
-    running = []
-    for rank in range(size):
-        env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | more
-        if size > 1:
-            env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
-            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        running.append(
-            subprocess.Popen(
-                [sys.executable, *program],
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    done = []
-    for process in running:
-        out, err = process.communicate(timeout=240)
-        done.append(subprocess.CompletedProcess(program, process.returncode, out, err))
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ import torch
 from tqdm import tqdm
 
 from agentic_r.agent.agent import TINY, tiny_checkpoint
-from agentic_r.agent.trainer import Encoded, Trainer, encode
+from agentic_r.agent.saved import Saved
+from agentic_r.agent.trainer import Encoded, Progress, Trainer, encode
 from agentic_r.config import AgentConfig
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.protocols import Dialect
+from agentic_r.training.trackers import open_tracker
 from agentic_r.types import Trajectory
-
-_STATE = "state.pt"
 
 
 def finetune(
@@ -33,12 +33,14 @@ def finetune(
     seed: int,
     folder: Path,
     dialect: Dialect,
-    on_step: Callable[[], None] | None = None,
+    name: str = "agent",
+    on_step: Callable[[Progress], None] | None = None,
 ) -> tuple[int, int]:
     """Train the model that `config` names on trajectories and save it in `folder`.
 
     Returns (optimiser steps, trajectories left out because they are longer than the model
-    reads). A killed training goes on after its last finished epoch. Raises ConfigError for an
+    reads). A killed training goes on after its last finished epoch; its curve is shown by the
+    tracker that the config names, as run `name`. Raises ConfigError for an
     agent behind a URL, which cannot be trained from here, and DataError for no trajectories.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -59,13 +61,24 @@ def finetune(
             f"none of {len(trajectories)} correct trajectories can be trained on; "
             "set agent.train.epochs = 0, or train on more questions"
         )
-    trainer = _trained(model, examples, config, seed, folder.parent / _STATE, on_step)
+    saved = Saved(folder.parent, keep=1)
+    tracker = open_tracker(
+        config.train.tracker, name, folder.parent, {"learning_rate": config.train.learning_rate}
+    )
+
+    def hear(progress: Progress) -> None:
+        tracker.log(progress.step, {"loss": progress.loss, "accuracy": progress.accuracy})
+        if on_step is not None:
+            on_step(progress)
+
+    trainer = _trained(model, examples, config, seed, saved, hear)
+    tracker.close()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     prompt = Path(source) / "prompt.txt"
     if prompt.is_file():
         shutil.copyfile(prompt, folder / "prompt.txt")
-    (folder.parent / _STATE).unlink(missing_ok=True)
+    saved.discard()
     return trainer.step, len(encoded) - len(examples)
 
 
@@ -74,8 +87,8 @@ def _trained(
     examples: Sequence[Encoded],
     config: AgentConfig,
     seed: int,
-    checkpoint: Path,
-    on_step: Callable[[], None] | None,
+    saved: Saved,
+    on_step: Callable[[Progress], None],
 ) -> Trainer:
     settings = config.train
     per_epoch = math.ceil(len(examples) / settings.batch)
@@ -83,19 +96,14 @@ def _trained(
     trainer = Trainer(
         model, learning_rate=settings.learning_rate, steps=steps, warmup=max(1, steps // 10)
     )
-    if checkpoint.exists():
-        trainer.restore(torch.load(checkpoint, weights_only=True))
+    if (state := saved.last()) is not None:
+        trainer.restore(state)
     with tqdm(total=steps, initial=trainer.step, desc="training the agent", unit=" step") as bar:
         for epoch in range(trainer.step // per_epoch, settings.epochs):
             order = list(examples)
             random.Random(f"{seed}:agent:{epoch}").shuffle(order)
             for start in range(0, len(order), settings.batch):
-                trainer.update(order[start : start + settings.batch])
+                on_step(trainer.update(order[start : start + settings.batch]))
                 bar.update()
-                if on_step is not None:
-                    on_step()
-            checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            temporary = checkpoint.with_suffix(".tmp")
-            torch.save(trainer.state(), temporary)
-            temporary.replace(checkpoint)
+            saved.save(trainer.state(), trainer.step)
     return trainer

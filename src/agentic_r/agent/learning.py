@@ -2,7 +2,8 @@
 
 The rollouts are the product's own, with the live weights. Each step's questions and draws are
 keyed by the seed and the step, so a run that was killed goes on from its last checkpoint and ends
-with the same weights, bit for bit.
+with the same weights, bit for bit. Several processes share the trajectories of a step out, to roll
+out, to reward, to score and to learn from, and end as one alone would, but for rounding.
 
     FOLDER/checkpoints/step-N.pt   weights, optimisers, schedules, figures; the last few
     FOLDER/best.pt                 the same where validation was best
@@ -94,18 +95,20 @@ class Learning:
             )
         self.reinforcer, self.practice, self.config = reinforcer, practice, config
         self.train, self.dev = list(train), list(dev)[: config.validate_questions]
-        self.folder = folder
+        self.folder, self.processes = folder, reinforcer.processes
         self.llm = reinforcer.policy.llm
         self.reward = Rewarder(config.reward)
         self.dialect: Any = TokenDialect(practice.dialect, self.llm.tokenizer)
-        self.saved = Saved(folder, config.keep)
+        self.saved = Saved(folder, config.keep, self.processes)
         self.learned = Learned()
         self._on_step = on_step or (lambda _: None)
 
     def run(self) -> Learned:
         """Train to the end, or on from the last checkpoint, and write the best model."""
         self._resume()
-        with tqdm(total=self.config.steps, initial=self.reinforcer.step, unit="step") as bar:
+        silent = not self.processes.first
+        total, done = self.config.steps, self.reinforcer.step
+        with tqdm(total=total, initial=done, unit="step", disable=silent) as bar:
             bar.set_description("training the agent")
             if self.reinforcer.step == 0 and not self.learned.curve:
                 self._validate({"step": 0.0})
@@ -115,7 +118,8 @@ class Learning:
                 bar.set_postfix(reward=f"{figures['reward']:.3f}", dev=f"{self.learned.best:.3f}")
                 self._on_step(figures)
         self.reinforcer.restore(self.saved.best()["reinforcer"])
-        save_model(self.reinforcer.policy.whole(), self.llm, self.folder / "model")
+        if self.processes.first:
+            save_model(self.reinforcer.policy.whole(), self.llm, self.folder / "model")
         return self.learned
 
     def _step(self) -> dict[str, float]:
@@ -129,7 +133,7 @@ class Learning:
                 f"{trajectories[0].error}"
             )
         samples = [self.dialect.sample(trajectory) for trajectory in kept]
-        rewards = [self.reward(trajectory) for trajectory in kept]
+        rewards = self.processes.collect([self.reward(t) for t in self.processes.own(kept)])
         figures |= self.reinforcer.update(samples, rewards)
         figures |= {
             "step": float(self.reinforcer.step),
@@ -182,23 +186,25 @@ class Learning:
     def _carried(
         self, starts: Sequence[Trajectory], sampling: Sampling
     ) -> tuple[list[Trajectory], dict[str, float]]:
+        """Carry every start to its end, each process its share; seconds are this process's."""
         began = time.perf_counter()
         retriever = _Timed(self.practice.retriever)
         self.llm.forget()
         self.dialect.forget()
-        done = run_rollout(
-            self.llm,
-            retriever,
-            starts,
-            self.dialect,
-            k=self.practice.k,
-            form=self.practice.form,
-            turns=self.practice.turns,
-            sampling=sampling,
-            keep_tokens=True,
-        )
+        with self.reinforcer.policy.arithmetic():  # what is drawn is scored as it was drawn
+            done = run_rollout(
+                self.llm,
+                retriever,
+                self.processes.own(starts),
+                self.dialect,
+                k=self.practice.k,
+                form=self.practice.form,
+                turns=self.practice.turns,
+                sampling=sampling,
+                keep_tokens=True,
+            )
         seconds = time.perf_counter() - began
-        return done, {
+        return self.processes.collect(done), {
             "generation_seconds": seconds - retriever.seconds,
             "retrieval_seconds": retriever.seconds,
         }
@@ -230,7 +236,8 @@ class Learning:
         self.learned.roll_backs = backs
         self.saved.drop_after(self.reinforcer.step)
         self.saved.save(self._state(), self.reinforcer.step)
-        tqdm.write(f"rolled back to step {self.reinforcer.step}: {why}")
+        if self.processes.first:
+            tqdm.write(f"rolled back to step {self.reinforcer.step}: {why}")
 
     def _state(self) -> dict[str, Any]:
         learned = dict(vars(self.learned), curve=[dict(f) for f in self.learned.curve])

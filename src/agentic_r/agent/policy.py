@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agentic_r.agent.batch import Packed, Written, refuse_attention, score, states
+from agentic_r.agent.descent import arithmetic
 from agentic_r.agent.local import LocalLLM
 from agentic_r.errors import MissingExtraError
 from agentic_r.settings import RLConfig
@@ -50,6 +51,7 @@ class Policy:
         self.llm = llm
         self.config = config
         self._copy: Any = None
+        torch.manual_seed(0)  # adapters and critic begin alike, in every process and every start
         if config.lora_rank:
             self.model = _adapted(llm.model, config)
         else:
@@ -61,7 +63,6 @@ class Policy:
         trunk = None
         if critic and config.critic == "model":
             trunk = copy.deepcopy(llm.model.base_model).requires_grad_(True)
-        torch.manual_seed(0)
         self.critic = Critic(width, trunk).to(llm.device) if critic else None
 
     def parameters(self) -> list[Tensor]:
@@ -70,13 +71,13 @@ class Policy:
 
     def score(self, packed: Packed) -> Written:
         """Return the written tokens' log-probabilities, entropy and states."""
-        with self._arithmetic():
+        with self.arithmetic():
             return score(self.model, packed, temperature=self.config.temperature)
 
     @torch.no_grad()
     def reference(self, packed: Packed) -> Tensor:
         """Return the log-probabilities of the model that training began with, [n]."""
-        with self._arithmetic():
+        with self.arithmetic():
             if self._copy is not None:
                 found = score(self._copy, packed, temperature=self.config.temperature)
             else:
@@ -117,10 +118,9 @@ class Policy:
             return self.model
         return copy.deepcopy(self.model).merge_and_unload()
 
-    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self.config.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(torch.device(self.llm.device).type, dtype=torch.bfloat16)
+    def arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which the model computes, when it updates and when it draws."""
+        return arithmetic(self.config.precision, self.llm.device)
 
 
 def _adapted(model: Any, config: RLConfig) -> Any:

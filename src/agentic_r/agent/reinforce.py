@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,10 +20,12 @@ from torch import Tensor
 
 from agentic_r.agent.advantage import gae, grpo, reinforce_plus_plus, rloo, whiten
 from agentic_r.agent.batch import Packed, pack, table
+from agentic_r.agent.descent import Descent, rising
 from agentic_r.agent.loss import kl_term, policy_term, token_weights, value_term, weighted
 from agentic_r.agent.policy import Policy
 from agentic_r.agent.tokens import Sample
 from agentic_r.errors import ConfigError
+from agentic_r.training.processes import ALONE, Processes
 
 Method = Literal["ppo", "grpo", "rloo", "reinforce++"]
 
@@ -34,8 +36,16 @@ class Reinforcer:
     Raises ConfigError where grpo or rloo are to compare a single trajectory a question.
     """
 
-    def __init__(self, policy: Policy, method: Method, steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        method: Method,
+        steps: int,
+        seed: int,
+        processes: Processes = ALONE,
+    ) -> None:
         config = policy.config
+        self.processes = processes
         if method in ("grpo", "rloo") and config.samples < 2:
             raise ConfigError(
                 f"agent.train.rl.samples: got {config.samples}, expected at least 2 with "
@@ -43,16 +53,18 @@ class Reinforcer:
             )
         self.policy, self.method, self.config, self.seed = policy, method, config, seed
         self.step = 0
-        self._optimizers = [_optimizer(policy.parameters(), config.learning_rate)]
-        warmups = [config.warmup]
-        if policy.critic is not None:
-            rate = config.critic_learning_rate
-            self._optimizers.append(_optimizer(list(policy.critic.parameters()), rate))
-            warmups.append(config.critic_warmup)
-        self._schedules = [
-            torch.optim.lr_scheduler.LambdaLR(optimizer, _Rising(share * steps))
-            for optimizer, share in zip(self._optimizers, warmups, strict=True)
+        self._descents = [
+            self._descent(policy.parameters(), config.learning_rate, config.warmup * steps)
         ]
+        if policy.critic is not None:
+            rising_for = config.critic_warmup * steps
+            self._descents.append(
+                self._descent(policy.critic.parameters(), config.critic_learning_rate, rising_for)
+            )
+
+    def _descent(self, parameters: Iterable[Tensor], rate: float, rising_for: float) -> Descent:
+        norm, scale = self.config.max_grad_norm, rising(rising_for)
+        return Descent(parameters, rate, scale, max_norm=norm, processes=self.processes)
 
     def update(self, samples: Sequence[Sample], rewards: Sequence[float]) -> dict[str, float]:
         """Take one step and return its figures; seconds are split into scoring and update."""
@@ -63,16 +75,15 @@ class Reinforcer:
         scored = time.perf_counter()
         figures = self._learn(samples, known)
         self.step += 1
-        for schedule in self._schedules:
-            schedule.step()
-        kl = (
-            known["kl"][mask].mean()
-            if "kl" in known
-            else (known["old"] - known["sampled"])[mask].mean()
-        )
+        for descent in self._descents:
+            descent.advance()
+        # What draws and what is trained are the same weights; where they say different things of
+        # what was drawn, an engine or a number format is at fault.
+        mismatch = float((known["sampled"] - known["now"])[mask].mean())
         return figures | {
             "entropy": float(known["entropy"][mask].mean()),
-            "kl": float(kl),
+            "mismatch": mismatch,
+            "kl": float(known["kl"][mask].mean()) if "kl" in known else mismatch,
             "scoring_seconds": scored - began,
             "update_seconds": time.perf_counter() - scored,
         }
@@ -80,19 +91,23 @@ class Reinforcer:
     def _score(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Read the trajectories once: what the model, the reference and the critic say of them."""
         mask = table(samples)
-        known = {name: torch.zeros(mask.shape) for name in ("values", "entropy", "now", "ref")}
         sampled = torch.zeros(mask.shape)
         sampled[mask] = torch.tensor([number for s in samples for number in s.logprobs])
+        shares = self.processes.shares([len(sample.ids) for sample in samples])
+        mine = [samples[row] for row in shares[self.processes.rank]]
+        shape = (len(mine), mask.shape[1])
+        read = {name: torch.zeros(shape) for name in ("values", "entropy", "now", "ref")}
         with torch.no_grad():
-            for packed in self._packed(samples):
+            for packed in self._packed(mine):
                 at = (packed.owner.cpu(), packed.place.cpu())
                 written = self.policy.score(packed)
-                known["now"][at] = written.logprobs.cpu()
-                known["entropy"][at] = written.entropy.cpu()
+                read["now"][at] = written.logprobs.cpu()
+                read["entropy"][at] = written.entropy.cpu()
                 if self.policy.critic is not None:
-                    known["values"][at] = self.policy.critic(packed, written.hidden).cpu()
+                    read["values"][at] = self.policy.critic(packed, written.hidden).cpu()
                 if self.config.kl != "none":
-                    known["ref"][at] = self.policy.reference(packed).cpu()
+                    read["ref"][at] = self.policy.reference(packed).cpu()
+        known = {name: self.processes.gather(own, shares) for name, own in read.items()}
         known["old"] = sampled if self.config.old_logprobs == "sampled" else known["now"]
         if self.config.kl != "none":
             known["kl"] = torch.where(mask, known["now"] - known["ref"], 0.0)
@@ -140,22 +155,23 @@ class Reinforcer:
     def _mini_batch(
         self, samples: Sequence[Sample], known: dict[str, Tensor], rows: list[int]
     ) -> dict[str, float]:
-        """One optimiser step on some trajectories; micro-batches add up to it exactly."""
+        """One optimiser step on some trajectories; micro-batches add up to it exactly.
+
+        So do the processes, each of which takes its share of the rows: whatever is divided by is
+        counted over all of them.
+        """
         weights = token_weights(known["mask"][rows], self.config.averaging)
         figures = {"policy_loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
-        own = {name: value[rows] for name, value in known.items()}
-        for packed in self._packed([samples[row] for row in rows]):
+        mine = self.processes.shares([len(samples[row].ids) for row in rows])[self.processes.rank]
+        own = {name: value[rows][mine] for name, value in known.items()}
+        weights = weights[mine]
+        for packed in self._packed([samples[rows[at]] for at in mine]):
             at = (packed.owner.cpu(), packed.place.cpu())
             here = {n: v[at].to(packed.ids.device) for n, v in own.items()}
             loss = self._loss(packed, here, weights[at].to(packed.ids.device), figures)
             loss.backward()  # type: ignore[no-untyped-call]
-        norm = 0.0
-        for optimizer in self._optimizers:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            clipped = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-            norm = norm or float(clipped)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        figures = self.processes.add_up(figures)
+        norm, *_ = [descent.step() for descent in self._descents]
         return figures | {"gradient": norm}
 
     def _loss(
@@ -189,43 +205,26 @@ class Reinforcer:
         return loss
 
     def _packed(self, samples: Sequence[Sample]) -> Any:
+        if not samples:  # more processes than trajectories
+            return ()
         return pack(samples, self.config.micro_tokens, self.policy.llm.device)
 
     def slow_down(self, factor: float) -> None:
         """Multiply the learning rates from now on."""
-        for schedule, optimizer in zip(self._schedules, self._optimizers, strict=True):
-            schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
-            for group in optimizer.param_groups:
-                group["lr"] *= factor
+        for descent in self._descents:
+            descent.slow_down(factor)
 
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs to go on as if nothing had happened."""
         return {
             "policy": self.policy.state(),
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "schedules": [schedule.state_dict() for schedule in self._schedules],
+            "descents": [descent.state() for descent in self._descents],
             "step": self.step,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
         self.policy.restore(state["policy"])
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
+        for descent, saved in zip(self._descents, state["descents"], strict=True):
+            descent.restore(saved)
         self.step = state["step"]
-
-
-class _Rising:
-    """A rate that rises for `steps` and then stays."""
-
-    def __init__(self, steps: float) -> None:
-        self.steps = steps
-
-    def __call__(self, step: int) -> float:
-        return min(1.0, (step + 1) / self.steps) if self.steps >= 1 else 1.0
-
-
-def _optimizer(parameters: list[Tensor], rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.999), weight_decay=0.01)

@@ -10,40 +10,48 @@ import torch
 
 from agentic_r.agent.local import LocalLLM
 from agentic_r.errors import RunError
+from agentic_r.training.processes import ALONE, Processes
 
 
 class Saved:
-    """The checkpoints below `folder`; all but the `keep` newest are deleted."""
+    """The checkpoints below `folder`; all but the `keep` newest are deleted.
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    Of several processes the first one reads and writes, and tells the others what it read.
+    """
+
+    def __init__(self, folder: Path, keep: int, processes: Processes = ALONE) -> None:
+        self._processes = processes
         self._best = folder / "best.pt"
         self._folder = folder / "checkpoints"
         self._keep = keep
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write the checkpoint of a step, then delete the oldest."""
+        if not self._processes.first:
+            return
         _write(state, self._folder / f"step-{step:07d}.pt")
         for path in self._all()[: -self._keep]:
             path.unlink()
 
     def save_best(self, state: dict[str, Any]) -> None:
         """Write the best checkpoint so far."""
-        _write(state, self._best)
+        if self._processes.first:
+            _write(state, self._best)
 
     def last(self) -> dict[str, Any] | None:
         """Return the newest checkpoint, None where there is none."""
-        found = self._all()
-        return _read(found[-1]) if found else None
+        found = self._all() if self._processes.first else []
+        return self._processes.tell(_read(found[-1]) if found else None)
 
     def best(self) -> dict[str, Any]:
         """Return the best checkpoint. Raises RunError where there is none."""
-        if not self._best.is_file():
+        if self._processes.first and not self._best.is_file():
             raise RunError(f"{self._best} is missing; delete the folder to train again")
-        return _read(self._best)
+        return self._processes.tell(_read(self._best) if self._processes.first else {})
 
     def drop_after(self, step: int) -> None:
         """Delete the checkpoints behind a step."""
-        for path in self._all():
+        for path in self._all() if self._processes.first else ():
             if int(path.stem.removeprefix("step-")) > step:
                 path.unlink()
 

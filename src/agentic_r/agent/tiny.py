@@ -13,7 +13,7 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,9 @@ TAGS = (
 PAD, END = "<|pad|>", "<|end|>"
 MAX_LENGTH = 1536
 
-LEVELS: tuple[tuple[Lesson, float], ...] = (
+Levels = Sequence[tuple[Lesson, float]]
+
+LEVELS: Levels = (
     (Lesson(ks=(1,), gold=0.9, hops=1, confusing=0.7), 0.75),
     (Lesson(ks=(1, 1, 2), gold=0.9, hops=2), 0.75),
     (Lesson(ks=(1, 2, 3), gold=0.85, hops=3), 0.35),
@@ -147,20 +149,22 @@ def build_model(vocabulary: int, seed: int, width: int = 128, layers: int = 4) -
 
 
 def stream(
-    tokenizer: Any, level: list[int], seed: int, batch_tokens: int
+    tokenizer: Any, level: list[int], seed: int, batch_tokens: int, levels: Levels = LEVELS
 ) -> Iterator[list[Encoded]]:
     """Yield batches for ever; `level` holds the index of the current lesson and may change."""
     dialect, rng = SearchR1(PROMPT), random.Random(seed)
     for teacher in worlds(seed):
-        pending = lessons(teacher, LEVELS[level[0]][0], rng)
+        pending = lessons(teacher, levels[level[0]][0], rng)
         encoded = encode(pending, tokenizer, dialect, MAX_LENGTH)
         yield from batches([e for e in encoded if e is not None], batch_tokens, rng)
 
 
-def examination(tokenizer: Any, level: int, seed: int, count: int = 192) -> list[Encoded]:
+def examination(
+    tokenizer: Any, level: int, seed: int, count: int = 192, levels: Levels = LEVELS
+) -> list[Encoded]:
     """Return encoded worked examples of worlds that training never draws."""
     rng = random.Random(f"examination:{seed}")
-    examples = lessons(next(worlds(seed)), LEVELS[level][0], rng)[:count]
+    examples = lessons(next(worlds(seed)), levels[level][0], rng)[:count]
     return [e for e in encode(examples, tokenizer, SearchR1(PROMPT), MAX_LENGTH) if e is not None]
 
 
@@ -175,7 +179,7 @@ def save(model: Any, tokenizer: Any, folder: Path, facts: dict[str, Any]) -> Non
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace, levels: Levels = LEVELS) -> None:
     """Train until the step count is reached, saving every few minutes; resumes if killed."""
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -199,7 +203,7 @@ def train(options: argparse.Namespace) -> None:
         model.load_state_dict(saved["trainer"]["model"], strict=False)
         level[0] = saved["level"] if options.level < 0 else options.level
     source = stream(
-        tokenizer, level, options.seed + 1000 * (1 + trainer.step), options.batch_tokens
+        tokenizer, level, options.seed + 1000 * (1 + trainer.step), options.batch_tokens, levels
     )
     recent: deque[tuple[float, float]] = deque(maxlen=50)
     began, tokens = time.monotonic(), 0
@@ -208,7 +212,8 @@ def train(options: argparse.Namespace) -> None:
         tokens += sum(len(example.ids) for example in batch)
         recent.append((progress.loss, progress.accuracy))
         if trainer.step % options.examine == 0 or trainer.step >= options.steps:
-            right = right_throughout(model, examination(tokenizer, level[0], 5_000_000))
+            exam = examination(tokenizer, level[0], 5_000_000, levels=levels)
+            right = right_throughout(model, exam)
             entry = {
                 "step": trainer.step,
                 "level": level[0],
@@ -220,7 +225,7 @@ def train(options: argparse.Namespace) -> None:
             }
             log.write(json.dumps(entry) + "\n")
             log.flush()
-            if right >= LEVELS[level[0]][1]:
+            if right >= levels[level[0]][1]:
                 level[0] += 1
             temporary = checkpoint.with_suffix(".tmp")
             torch.save({"trainer": trainer.state(), "level": level[0]}, temporary)
@@ -231,8 +236,8 @@ def train(options: argparse.Namespace) -> None:
             break
 
 
-def main() -> None:
-    """Parse the command line and train."""
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of a training, by default those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", required=True, help="folder for checkpoint, state and log")
     parser.add_argument("--steps", type=int, default=7000)
@@ -247,7 +252,12 @@ def main() -> None:
     parser.add_argument("--start", default="", help="state.pt of an earlier training to start from")
     parser.add_argument("--level", type=int, default=-1, help="lesson to go on with")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=False)
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    options = parsed()
     torch.set_num_threads(options.threads)
     train(options)
 

@@ -7,8 +7,6 @@ passages) is read and never imitated: those tokens are masked.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 import msgspec
 import torch
 
+from agentic_r.agent.descent import Descent, arithmetic, rising_then_falling
 from agentic_r.errors import ConfigError
 from agentic_r.protocols import Dialect, Prompt
 from agentic_r.types import Trajectory
@@ -130,7 +129,7 @@ class Progress:
 
 
 class Trainer:
-    """AdamW on written tokens, linear warm-up, cosine decay to a tenth."""
+    """Cross-entropy of written tokens; linear warm-up, cosine decay to a tenth."""
 
     def __init__(
         self,
@@ -139,55 +138,36 @@ class Trainer:
         learning_rate: float,
         steps: int,
         warmup: int = 100,
-        weight_decay: float = 0.01,
         bf16: bool = False,
         decay_from: float = 0.0,
     ) -> None:
         self.model = model
-        self.bf16 = bf16
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay
-        )
-
-        def scale(step: int) -> float:
-            done = max(0.0, step / max(1, steps) - decay_from) / (1 - decay_from)
-            return min(1.0, (step + 1) / warmup) * (0.55 + 0.45 * math.cos(math.pi * min(1, done)))
-
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, scale)
+        self.precision = "bf16" if bf16 else "fp32"
+        scale = rising_then_falling(steps, warmup, decay_from)
+        self.descent = Descent(model.parameters(), learning_rate, scale, betas=(0.9, 0.98))
         self.step = 0
 
     def update(self, batch: Sequence[Encoded]) -> Progress:
         """Take one step on a batch and return its loss and token accuracy."""
         self.model.train()
-        context = (
-            torch.autocast("cpu", dtype=torch.bfloat16) if self.bf16 else contextlib.nullcontext()
-        )
-        with context:
+        with arithmetic(self.precision, "cpu"):
             logits, targets = written_logits(self.model, *pad(batch))
             loss = torch.nn.functional.cross_entropy(logits, targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
+        self.descent.step()
+        self.descent.advance()
         self.step += 1
         accuracy = float((logits.argmax(-1) == targets).float().mean())
         return Progress(self.step, float(loss.detach()), accuracy)
 
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs to go on as if nothing had happened."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "step": self.step,
-        }
+        return {"model": self.model.state_dict(), "step": self.step} | self.descent.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.descent.restore(state)
         self.step = state["step"]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from agentic_r.retriever.encoder import plan
-from agentic_r.retriever.processes import Processes
+from agentic_r.training.processes import Processes
 
 GROUP_TOKENS = 1024
 """Padded tokens that go through the encoder at once."""

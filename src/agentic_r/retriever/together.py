@@ -1,8 +1,4 @@
-"""The first process of a `torchrun` does the work of the program, the others only train.
-
-Rollouts, labels, files and locks are the first process's affair. The others wait here for a
-training, take part in it, and wait for the next.
-"""
+"""A training of the retriever as a job for every process of a `torchrun`."""
 
 from __future__ import annotations
 
@@ -15,8 +11,9 @@ import torch
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.retriever.processes import join
 from agentic_r.retriever.trainer import TrainResult, train
+from agentic_r.training.jobs import hand_out
+from agentic_r.training.processes import join
 from agentic_r.types import Example
 
 
@@ -30,6 +27,12 @@ class Job(NamedTuple):
     seed: int
     dev: list[Example]
     passage_encoder: Encoder | None
+
+    def take_part(self) -> None:
+        """Train on this process's own device; where there is no GPU, it is the same as before."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        frozen = None if self.passage_encoder is None else _on(device, self.passage_encoder)
+        _trained(self._replace(encoder=_on(device, self.encoder), passage_encoder=frozen), None)
 
 
 def train_together(
@@ -47,28 +50,10 @@ def train_together(
 ) -> TrainResult:
     """Train as `train` does, with the waiting processes where there are any."""
     job = Job(encoder, corpus, list(examples), settings, seed, list(dev), passage_encoder)
-    processes = join()
-    if processes.size > 1:
+    if join().size > 1:
         frozen = None if passage_encoder is None else _on("cpu", passage_encoder)
-        processes.tell(job._replace(encoder=_on("cpu", encoder), passage_encoder=frozen))
+        hand_out(job._replace(encoder=_on("cpu", encoder), passage_encoder=frozen))
     return _trained(job, folder, name=name, on_step=on_step)
-
-
-def work() -> int:
-    """Take part in every training of the first process until it dismisses this one."""
-    while True:
-        job: Job | None = join().tell(None)
-        if job is None:
-            return 0
-        # Copied to this process's own device; where there is no GPU, it is the same as before.
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        frozen = None if job.passage_encoder is None else _on(device, job.passage_encoder)
-        _trained(job._replace(encoder=_on(device, job.encoder), passage_encoder=frozen), None)
-
-
-def dismiss() -> None:
-    """End the waiting processes: the first one has no more training for them."""
-    join().tell(None)
 
 
 def _trained(

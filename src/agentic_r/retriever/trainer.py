@@ -22,9 +22,9 @@ from agentic_r.retriever.development import Dev, make_dev
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.objective import check_objective
 from agentic_r.retriever.precision import resolve
-from agentic_r.retriever.processes import join
-from agentic_r.retriever.trackers import open_tracker
 from agentic_r.retriever.training import Training
+from agentic_r.training.processes import join
+from agentic_r.training.trackers import open_tracker
 from agentic_r.types import Example
 
 CHECKPOINT_SECONDS = 20.0

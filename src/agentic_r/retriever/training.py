@@ -23,7 +23,7 @@ from agentic_r.retriever.loss import accuracy
 from agentic_r.retriever.mining import mine
 from agentic_r.retriever.objective import objective
 from agentic_r.retriever.precision import autocast
-from agentic_r.retriever.processes import Processes
+from agentic_r.training.processes import Processes
 
 _WEIGHT_DECAY = 0.01
 CLIP = 1.0

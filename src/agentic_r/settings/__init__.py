@@ -19,7 +19,7 @@ from agentic_r.settings.retriever import (
     RetrieverConfig,
     RetrieverTrainConfig,
 )
-from agentic_r.settings.rl import GuardConfig, RewardConfig, RLConfig
+from agentic_r.settings.rl import GuardConfig, RewardConfig, RLConfig, VerlConfig
 
 __all__ = [
     "AgentConfig",
@@ -40,6 +40,7 @@ __all__ = [
     "RewardConfig",
     "ServeConfig",
     "UtilityConfig",
+    "VerlConfig",
     "WorldConfig",
 ]
 

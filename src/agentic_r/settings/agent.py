@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from agentic_r.settings.rl import RLConfig
+from agentic_r.settings.rl import RLConfig, VerlConfig
 
 DialectName = Literal[
     "search-r1",
@@ -42,7 +42,12 @@ class AgentTrainConfig(msgspec.Struct, frozen=True):
     ] = 0
     learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 1e-4
     batch: Annotated[int, Meta(ge=1, description="Trajectories per step.")] = 16
+    tracker: Annotated[
+        Literal["none", "tensorboard", "trackio", "wandb"],
+        Meta(description="Where curves are shown live, if installed."),
+    ] = "none"
     rl: RLConfig = RLConfig()
+    verl: VerlConfig = VerlConfig()
 
     @property
     def wanted(self) -> bool:

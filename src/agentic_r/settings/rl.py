@@ -133,3 +133,38 @@ class RLConfig(msgspec.Struct, frozen=True):
     keep: Annotated[int, Meta(ge=1, description="Checkpoints kept, the best one apart.")] = 2
     reward: RewardConfig = RewardConfig()
     guard: GuardConfig = GuardConfig()
+
+
+class VerlConfig(msgspec.Struct, frozen=True):
+    """verl's engine (train agent --engine verl); what is learned stands in agent.train.rl."""
+
+    retriever: Annotated[
+        str, Meta(description="Address of the search service that every node reaches.")
+    ] = "http://127.0.0.1:8000"
+    nodes: Annotated[int, Meta(ge=1, description="Machines.")] = 1
+    gpus: Annotated[int, Meta(ge=1, description="GPUs of each machine.")] = 8
+    tensor_parallel: Annotated[
+        int, Meta(ge=1, description="GPUs that one copy of the model generates on.")
+    ] = 1
+    gpu_memory: Annotated[
+        float, Meta(gt=0, lt=1, description="Share of a GPU's memory for generation.")
+    ] = 0.6
+    offload: Annotated[
+        bool, Meta(description="Keep weights and optimiser in main memory while not in use.")
+    ] = True
+    prompt_length: Annotated[int, Meta(ge=16, description="Longest prompt in tokens.")] = 1024
+    response_length: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Longest response in tokens, evidence included; 0: every turn's "
+            "max_tokens and as much evidence.",
+        ),
+    ] = 0
+    python: Annotated[
+        str,
+        Meta(description="Python of verl's environment, to launch; empty: write the folder alone."),
+    ] = ""
+    overrides: Annotated[
+        tuple[str, ...], Meta(description="Further settings of verl, as key=value.")
+    ] = ()

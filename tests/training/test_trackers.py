@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agentic_r.errors import ConfigError
-from agentic_r.retriever.trackers import open_tracker
+from agentic_r.training.trackers import check_tracker, open_tracker
 
 
 def test_tensorboard_gets_every_value(tmp_path: Path) -> None:
@@ -47,3 +47,10 @@ def test_no_tracker_is_none() -> None:
     tracker = open_tracker("none", "retriever", None, {})
     tracker.log(1, {"loss": 1.0})
     tracker.close()
+
+
+def test_a_tracker_is_checked_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check_tracker("none", "agent.train.tracker")
+    with pytest.raises(ConfigError, match=r"agent.train.tracker: wandb is not installed; pip"):
+        check_tracker("wandb", "agent.train.tracker")

@@ -8,7 +8,7 @@ one process on the whole batch, whatever the number of processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -58,7 +58,28 @@ class Processes:
             whole[list(rows)] = part[: len(rows)]
         return whole
 
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+    def own(self, items: Sequence[T]) -> list[T]:
+        """Return every `size`-th item: what this process does of a list that all of them know."""
+        return list(items[self.rank :: self.size])
+
+    def collect(self, own: Sequence[T]) -> list[T]:
+        """Put together what the processes made of their `own` items, in the order of the list."""
+        if self.size == 1:
+            return list(own)
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, list(own))
+        rounds = range(max(len(part) for part in parts))
+        return [part[at] for at in rounds for part in parts if at < len(part)]
+
+    def add_up(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Return the sums of numbers of the same names over the processes."""
+        if self.size == 1:
+            return dict(numbers)
+        total = torch.tensor(list(numbers.values()), dtype=torch.float64)
+        dist.all_reduce(total)
+        return dict(zip(numbers, total.tolist(), strict=True))
+
+    def sum_gradients(self, parameters: Iterable[torch.Tensor]) -> None:
         """Add up the gradients of all processes; a weight that has none anywhere gets zeros."""
         if self.size == 1:
             return
@@ -82,11 +103,15 @@ class Processes:
         return told
 
 
+ALONE = Processes()
+"""The one process of a training that was started without a launcher."""
+
+
 def join() -> Processes:
     """Join the processes that `torchrun` or `accelerate launch` started; alone without them."""
     if not dist.is_initialized():
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "MASTER_ADDR" not in os.environ:
-            return Processes()
+            return ALONE
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_PATIENCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +38,7 @@ class TensorBoard:
     """Event files in a folder: `tensorboard --logdir FOLDER` shows them."""
 
     def __init__(self, folder: Path) -> None:
-        _imported("tensorboard", "tensorboard")
+        _imported("tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder))
@@ -56,7 +57,7 @@ class Board:
     """A run of trackio or wandb, which speak alike; both go on with a run of the same name."""
 
     def __init__(self, package: str, name: str, settings: Mapping[str, Any]) -> None:
-        self._package = _imported(package, package)
+        self._package = _imported(package)
         self._package.init(project="agentic-r", name=name, config=dict(settings), resume="allow")
 
     def log(self, step: int, values: Tags) -> None:
@@ -66,6 +67,15 @@ class Board:
     def close(self) -> None:
         """Send what is still held and end the run."""
         self._package.finish()
+
+
+def check_tracker(kind: str, key: str) -> None:
+    """Raise ConfigError where the tracker that the setting `key` names is not installed.
+
+    Nothing is imported: this can be asked before any work.
+    """
+    if kind != "none" and importlib.util.find_spec(kind) is None:
+        raise ConfigError(_missing(kind, key))
 
 
 def open_tracker(kind: str, name: str, folder: Path | None, settings: Mapping[str, Any]) -> Tracker:
@@ -82,11 +92,12 @@ def open_tracker(kind: str, name: str, folder: Path | None, settings: Mapping[st
     return Board(kind, name, settings)
 
 
-def _imported(module: str, package: str) -> ModuleType:
+def _imported(package: str) -> ModuleType:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(package)
     except ImportError:
-        raise ConfigError(
-            f"retriever.train.tracker: {package} is not installed; pip install {package}, or set "
-            'it to "none"'
-        ) from None
+        raise ConfigError(_missing(package, "train.tracker")) from None
+
+
+def _missing(package: str, key: str) -> str:
+    return f'{key}: {package} is not installed; pip install {package}, or set it to "none"'

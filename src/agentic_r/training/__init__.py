@@ -1,0 +1,1 @@
+"""What the trainings of both learners stand on: several processes, trackers."""
