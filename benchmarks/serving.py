@@ -1,12 +1,13 @@
 """How much `/retrieve` answers: our server against a plain endpoint, queries per CPU-second.
 
-    python benchmarks/serving.py [--seconds 4] [--rounds 2] [--passages 20000] [--precision fp32]
+    python benchmarks/serving.py [--seconds 4] [--rounds 2] [--passages 20000]
 
 The baseline is what Search-R1's server does, written minimally: a FastAPI endpoint (Starlette
 where FastAPI is not installed) that encodes and searches each request by itself in a thread
-pool. Both use the same encoder (all-MiniLM-L6-v2), the same index of random unit vectors and the
-same 64 clients on this machine; the rounds alternate and the server that is not measured is
-stopped (SIGSTOP). The cached server has been asked for the 2,000 most frequent of 5,000 queries
+pool. Both use the same encoder (all-MiniLM-L6-v2), the same vectors (random, of unit length) and
+the same 64 clients on this machine; ours encodes with the engine that it finds fastest here, which
+is printed, and searches a batch as `agentic-r serve` does. The rounds alternate and the server that
+is not measured is stopped (SIGSTOP). The cached server has been asked for the 2,000 most frequent of 5,000 queries
 before. CPU-seconds are those of the server's process alone. Loopback only.
 """
 
@@ -38,7 +39,7 @@ def query(number: int) -> str:
     return f"q{number} " + " ".join(draw.choice(WORDS, draw.integers(7, 24)))
 
 
-def open_parts(passages: int, precision: str) -> tuple[Any, Any, Any]:
+def open_parts(passages: int) -> tuple[Any, Any, Any]:
     """Return the encoder, a FAISS index of random unit vectors, and the corpus."""
     import faiss
 
@@ -54,17 +55,24 @@ def open_parts(passages: int, precision: str) -> tuple[Any, Any, Any]:
 
 
 class Searcher:
-    """Encode and search, nothing remembered: what both servers do with a list of queries."""
+    """Encode and search, nothing remembered: what both servers do with a list of queries.
 
-    def __init__(self, passages: int, precision: str) -> None:
-        self.encoder, self.index, self.corpus = open_parts(passages, precision)
-        self.precision = precision
+    With `quick`, as `agentic-r serve` does it.
+    """
+
+    def __init__(self, passages: int, *, quick: bool = False) -> None:
+        self.encoder, self.index, self.corpus = open_parts(passages)
+        if quick:
+            from agentic_r.retriever.product import Product
+            from agentic_r.retriever.quick import QuickEncoder
+
+            self.encoder, self.index = QuickEncoder(self.encoder), Product(self.index)
 
     def search(self, queries: list[str], k: int) -> list[list[Any]]:
         """Return the `k` best hits of each query."""
         from agentic_r import Hit
 
-        vectors = self.encoder.encode(list(queries), "query", precision=self.precision)
+        vectors = self.encoder.encode(list(queries), "query")
         scores, rows = self.index.search(vectors, k)
         return [
             [Hit(self.corpus[int(row)], float(score)) for row, score in zip(*pair, strict=True)]
@@ -72,16 +80,16 @@ class Searcher:
         ]
 
 
-def serve_ours(port: int, passages: int, precision: str, cache: int) -> None:
+def serve_ours(port: int, passages: int, cache: int) -> None:
     """Serve with our server."""
     from agentic_r.serve.offer import Offer, Served
     from agentic_r.serve.server import serve
     from agentic_r.settings import ServeConfig
 
     def opener() -> Served:
-        searcher = Searcher(passages, precision)
-        searcher.encoder.batch_tokens = 512
-        offer = Offer("latest", "v", "MiniLM", "query", searcher, searcher.encoder)
+        searcher = Searcher(passages, quick=True)
+        engine = searcher.encoder.engine.name
+        offer = Offer("latest", "v", "MiniLM", "query", searcher, searcher.encoder, engine)
         return Served(searcher.corpus, (offer,))
 
     serve(opener, ServeConfig(port=port, cache_mib=cache, queue=128), "0", print)
@@ -91,7 +99,7 @@ def serve_plain(port: int, passages: int) -> None:
     """Serve as upstream does: each request by itself, fp32, in the thread pool."""
     import uvicorn
 
-    searcher = Searcher(passages, "fp32")
+    searcher = Searcher(passages)
 
     def answer(body: dict[str, Any]) -> dict[str, Any]:
         found = searcher.search(body["queries"], body.get("topk") or 3)
@@ -199,7 +207,7 @@ def zipf(seed: int) -> Iterator[int]:
 def start(kind: str, port: int, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     """Start one server and wait until it answers."""
     command = [sys.executable, __file__, "--serve", kind, "--port", str(port)]
-    command += ["--passages", str(options.passages), "--precision", options.precision]
+    command += ["--passages", str(options.passages)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     for _ in range(600):
         try:
@@ -223,6 +231,14 @@ def warm(port: int) -> None:
         urllib.request.urlopen(request).read()
 
 
+def engine_of(server: subprocess.Popen[bytes], port: int) -> str:
+    """Ask a stopped server of ours what encodes its queries."""
+    server.send_signal(signal.SIGCONT)
+    reply = urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").read()
+    server.send_signal(signal.SIGSTOP)
+    return str(msgspec.json.decode(reply)["engine"])
+
+
 def p99(times: list[float]) -> float:
     """Return the 99th percentile in milliseconds."""
     return 1000 * float(np.percentile(times, 99)) if times else float("nan")
@@ -241,6 +257,7 @@ def measure(options: argparse.Namespace) -> None:
             if kind == "cached":
                 warm(ports[kind])
             servers[kind].send_signal(signal.SIGSTOP)
+        print(f"queries in {engine_of(servers['ours'], ports['ours'])}", flush=True)
         number = 0
         for round_ in range(options.rounds):
             for kind in kinds:
@@ -279,7 +296,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--passages", type=int, default=20_000)
-    parser.add_argument("--precision", default="fp32", help="of our server: fp32, bf16, auto")
     parser.add_argument("--serve", choices=("plain", "ours", "cached"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -287,7 +303,7 @@ def main() -> None:
         serve_plain(options.port, options.passages)
     elif options.serve:
         cache = 64 if options.serve == "cached" else 0
-        serve_ours(options.port, options.passages, options.precision, cache)
+        serve_ours(options.port, options.passages, cache)
     else:
         measure(options)
 

@@ -1,40 +1,67 @@
-"""The retriever that `search` and `ask` use, put together as the config says."""
+"""The retriever that search, ask and serve use, put together as the config says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError
+from agentic_r.io import digest_file, fingerprint
 from agentic_r.protocols import Retriever
+
+if TYPE_CHECKING:
+    from agentic_r.retriever.rerank import CrossEncoder
 
 LOCAL = ("dense", "fused")
 """Kinds that search with the run's own index."""
 
 
 def compose(
-    config: Config, corpus: Corpus, dense: Callable[[], tuple[Retriever, str]]
+    config: Config,
+    corpus: Corpus,
+    dense: Callable[[], tuple[Retriever, str]],
+    reranker: CrossEncoder | None = None,
 ) -> tuple[Retriever, str]:
     """Return the retriever of a config and what identifies it.
 
     `dense` opens the run's dense retriever and its key; it is called for the kinds that need it.
-    Raises ConfigError where a kind lacks its address.
+    `reranker` is the config's, where it is open already. Raises ConfigError where a kind lacks its
+    address or the re-ranker cannot be opened.
     """
     settings = config.retriever
     retriever, key = _base(config, corpus, dense)
     if settings.rerank.model:
-        from agentic_r.retriever.rerank import CrossEncoder, RerankedRetriever
+        from agentic_r.retriever.rerank import RerankedRetriever
 
-        rerank = settings.rerank
-        model = CrossEncoder(rerank.model, rerank.max_length, settings.batch_tokens)
-        retriever = RerankedRetriever(retriever, model, depth=rerank.depth)
-        key = f"{key}|reranked:{rerank.model}:{rerank.depth}:{rerank.max_length}"
+        model = reranker or open_reranker(config)
+        retriever = RerankedRetriever(retriever, model, depth=settings.rerank.depth)
+        key = f"{key}|{reranker_key(config)}"
     if settings.cache:
         from agentic_r.retriever.cache import CachedRetriever
 
         retriever = CachedRetriever(retriever, settings.cache, f"{corpus.digest}|{key}")
     return retriever, key
+
+
+def open_reranker(config: Config) -> CrossEncoder:
+    """Open the config's re-ranker. Raises ConfigError where it is none."""
+    from agentic_r.retriever.rerank import CrossEncoder
+
+    settings = config.retriever.rerank
+    return CrossEncoder(settings.model, settings.max_length, config.retriever.batch_tokens)
+
+
+def reranker_key(config: Config) -> str:
+    """Return what identifies the config's re-ranker: its files, and how it is used."""
+    from agentic_r.retriever.loading import find_folder
+
+    settings = config.retriever.rerank
+    folder = find_folder(settings.model)
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    model = fingerprint([(path.name, digest_file(path)) for path in files])
+    return f"reranked:{model}:{settings.depth}:{settings.max_length}"
 
 
 def _base(

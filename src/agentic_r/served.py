@@ -1,60 +1,167 @@
-"""What a config names, opened for the service: the run's newest retriever and the untouched one.
+"""What a config names, opened to be searched: the retriever of the config, and those beside it.
 
 Nothing is written and no lock is taken where the indexes are there, so that a run can be served
-while its loop goes on; the next reload finds what the loop has finished meanwhile.
+and searched while its loop goes on; the next opening finds what the loop has finished meanwhile.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from agentic_r.agent.query import read_form
 from agentic_r.config import Config
+from agentic_r.data.corpus import Corpus
 from agentic_r.errors import LLMError
+from agentic_r.finding import LOCAL, compose, open_reranker, reranker_key
 from agentic_r.loop import open_run, run_folder
-from agentic_r.parts import Data, load_encoder, open_data, open_encoder
+from agentic_r.parts import load_encoder, open_corpus, open_data, open_encoder
 from agentic_r.protocols import Completion, Prompt, Sampling
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.pooling import read_settings
+from agentic_r.retriever.quick import QuickEncoder
 from agentic_r.serve.offer import Offer, Served
 from agentic_r.steps import Loop, index, write_data
 
-QUERY_TOKENS = 512
-"""Tokens of one encoding batch: queries are short, and larger batches of them are padding."""
+if TYPE_CHECKING:
+    from agentic_r.retriever.rerank import CrossEncoder
+
+PAIRS = 512
+"""Query and passage pairs that are ranked anew at once, so that others are not kept waiting."""
+
+
+class Opening:
+    """Opens what a config names, again and again; models that have not changed are kept.
+
+    With `quick`, as a service wants it, queries go through the fastest engine of this machine and
+    are searched together, and the files of an index are checked whole before they are used; the
+    file of `retriever.cache` is left alone, for the service remembers by itself.
+    """
+
+    def __init__(self, config: Config, *, quick: bool = False) -> None:
+        if quick:
+            retriever = msgspec.structs.replace(config.retriever, cache="")
+            config = msgspec.structs.replace(config, retriever=retriever)
+        self.config = config
+        self.quick = quick
+        self.folder = run_folder(config)
+        self._encoders: dict[str, QuickEncoder] = {}
+        self._reranker: tuple[str, CrossEncoder] | None = None
+
+    def __call__(self) -> Served:
+        """Open the newest; raises AgenticRError where what is there cannot be opened.
+
+        Where a dense retriever is wanted and there is no index at all, the untouched one's is
+        built, under the run's lock.
+        """
+        settings = self.config.retriever
+        corpus, _ = open_corpus(self.config)
+        dense = self._dense(corpus) if settings.kind in LOCAL else []
+        reranker = self._open_reranker()
+        offers = tuple(dense)
+        if settings.kind != "dense" or settings.rerank.model or settings.cache:
+            main = self._composed(corpus, dense, reranker)
+            offers = (main, *(offer for offer in dense if offer.name != main.name))
+        return Served(corpus, offers, self.folder if self.folder.is_dir() else None, reranker)
+
+    def _composed(self, corpus: Corpus, dense: list[Offer], reranker: CrossEncoder | None) -> Offer:
+        settings = self.config.retriever
+        retriever, key = compose(
+            self.config, corpus, lambda: (dense[0].retriever, dense[0].key), reranker
+        )
+        name: str = settings.kind
+        if dense:
+            name = dense[0].name if name == "dense" else f"{name} ({dense[0].name} dense)"
+        most = None
+        if reranker is not None:
+            name += ", reranked"
+            most = max(1, PAIRS // settings.rerank.depth)
+        if dense:
+            model = f"{dense[0].model}, {settings.kind}" if settings.kind != "dense" else ""
+            return replace(
+                dense[0], name=name, key=key, retriever=retriever, batch=most,
+                model=model or dense[0].model,
+            )  # fmt: skip
+        form = settings.input if settings.kind == "remote" else "query"
+        return Offer(name, key, settings.kind, form, retriever, batch=most)
+
+    def _dense(self, corpus: Corpus) -> list[Offer]:
+        number = newest(self.config)
+        base = self.folder / "base" / "index"
+        if number is None and not _finished(base):
+            with open_run(self.config) as run:
+                loop = Loop(run, self.config, open_data(self.config), _NoAgent(), "")
+                write_data(loop)
+                index(loop, "base/index", open_encoder(self.config))
+        offers = []
+        used: dict[str, QuickEncoder] = {}
+        if number is not None:
+            part = self.folder / f"iteration-{number}"
+            model = part / "retriever" / "model"
+            encoder = load_encoder(self.config, str(model))
+            stage = base if encoder.settings.trained_for else part / "index"
+            form = read_form(model, self.config.retriever.input)
+            name = f"iteration {number}"
+            offers.append(self._offer(name, encoder, stage, form, corpus, used))
+        if _finished(base):
+            encoder = open_encoder(self.config)
+            offers.append(self._offer("untouched", encoder, base, "query", corpus, used))
+        self._encoders = used
+        return offers
+
+    def _offer(
+        self,
+        name: str,
+        encoder: Encoder,
+        stage: Path,
+        form: str,
+        corpus: Corpus,
+        used: dict[str, QuickEncoder],
+    ) -> Offer:
+        engine = ""
+        if self.quick:
+            key = encoder.fingerprint
+            encoder = used[key] = self._encoders.get(key) or QuickEncoder(encoder)
+            engine = used[key].engine.name
+        retriever = DenseRetriever.open(encoder, corpus, stage / "index")
+        if self.quick:
+            retriever.index.share_batches()
+            retriever.index.check.wait()
+        model = encoder.settings.base if name == "untouched" else f"{encoder.settings.base}, {name}"
+        return Offer(name, encoder.fingerprint, model, form, retriever, encoder, engine)
+
+    def _open_reranker(self) -> CrossEncoder | None:
+        if not self.config.retriever.rerank.model:
+            return None
+        key = reranker_key(self.config)
+        if self._reranker is None or self._reranker[0] != key:
+            self._reranker = key, open_reranker(self.config)
+        return self._reranker[1]
 
 
 def open_served(config: Config) -> Served:
-    """Open the newest finished retriever of the run, and the untouched one.
-
-    Where there is no index at all, the untouched one's is built. Raises AgenticRError where what
-    is there cannot be opened.
-    """
-    folder = run_folder(config)
-    number = newest(config)
-    data = open_data(config)
-    if number is None and not _finished(folder / "base" / "index"):
-        with open_run(config) as run:
-            loop = Loop(run, config, data, _NoAgent(), "")
-            write_data(loop)
-            index(loop, "base/index", open_encoder(config))
-    offers = []
-    if number is not None:
-        part = folder / f"iteration-{number}"
-        model = part / "retriever" / "model"
-        encoder = load_encoder(config, str(model))
-        form = read_form(model, config.retriever.input)
-        offers.append(_offer(f"iteration {number}", encoder, part / "index", form, data))
-    if _finished(folder / "base" / "index"):
-        encoder = open_encoder(config)
-        offers.append(_offer("untouched", encoder, folder / "base" / "index", "query", data))
-    return Served(data.corpus, tuple(offers), folder)
+    """Open what a config names, once; raises as `Opening` does."""
+    return Opening(config)()
 
 
 def newest(config: Config) -> int | None:
-    """Return the newest iteration whose model and index are finished, None where there is none."""
+    """Return the newest iteration whose model and index are finished, None where there is none.
+
+    One that trained the query side alone is found in the untouched one's index.
+    """
+    folder = run_folder(config)
     for number in range(config.loop.iterations, 0, -1):
-        part = run_folder(config) / f"iteration-{number}"
-        if _finished(part / "retriever") and _finished(part / "index"):
+        part = folder / f"iteration-{number}"
+        if not _finished(part / "retriever"):
+            continue
+        if _finished(part / "index"):
+            return number
+        model = part / "retriever" / "model"
+        if _finished(folder / "base" / "index") and read_settings(model, str(model)).trained_for:
             return number
     return None
 
@@ -68,10 +175,3 @@ class _NoAgent:
 
 def _finished(stage: Path) -> bool:
     return (stage / "manifest.json").is_file()
-
-
-def _offer(name: str, encoder: Encoder, stage: Path, form: str, data: Data) -> Offer:
-    encoder.batch_tokens = QUERY_TOKENS
-    retriever = DenseRetriever.open(encoder, data.corpus, stage / "index")
-    model = encoder.settings.base if name == "untouched" else f"{encoder.settings.base}, {name}"
-    return Offer(name, encoder.fingerprint, model, form, retriever, encoder)

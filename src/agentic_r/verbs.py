@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from agentic_r.agent.agent import SearchAgent
     from agentic_r.evaluation.benchmark import Row
     from agentic_r.loop import Outcome
-    from agentic_r.steps import Loop, Retrieval
     from agentic_r.types import Trajectory
 
 
@@ -84,19 +82,13 @@ def index(options: argparse.Namespace, config: Config) -> None:
     print(about(read_manifest(folder / "index")))
 
 
-def _latest(config: Config, *, agent: bool = False) -> tuple[Loop, Retrieval, str]:
-    """Open what search and ask use; dense is that of the last finished iteration, else the base."""
-    from agentic_r.loop import latest_retrieval, open_run
-
-    with open_run(config) as run:
-        return latest_retrieval(run, config, agent=agent)
-
-
 def search(options: argparse.Namespace, config: Config) -> None:
     """Print what the newest retriever returns for a query."""
-    loop, retrieval, name = _latest(config)
-    print(f"{name} retriever")
-    hits = retrieval.retriever.search([options.query], loop.config.retriever.k)[0]
+    from agentic_r.served import open_served
+
+    main = open_served(config).main
+    print(f"{main.name} retriever")
+    hits = main.retriever.search([options.query], config.retriever.k)[0]
     for rank, hit in enumerate(hits, 1):
         print(f"{rank}. {hit.score:.3f}  {hit.passage.id}  {hit.passage.title}")
         print(f"   {hit.passage.text}")
@@ -126,7 +118,10 @@ def chat(options: argparse.Namespace, config: Config) -> None:
 
 
 def _agent(config: Config) -> SearchAgent:
-    loop, retrieval, name = _latest(config, agent=True)
+    from agentic_r.loop import latest_retrieval, open_run
+
+    with open_run(config) as run:
+        loop, retrieval, name = latest_retrieval(run, config, agent=True)
     agent = loop.agent(retrieval.retriever)
     print(f"{name} retriever, k={agent.k}\n")
     return agent
@@ -311,9 +306,9 @@ def serve(options: argparse.Namespace, config: Config) -> None:
     except ModuleNotFoundError as error:
         extra = "mcp" if options.mcp else "serve"
         raise MissingExtraError(str(error.name), extra) from None
-    from agentic_r.served import open_served
+    from agentic_r.served import Opening
 
-    opener = partial(open_served, config)
+    opener = Opening(config, quick=True)
     if options.mcp:
         wait(over_stdio(opener, limits, agentic_r.__version__))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -61,6 +61,24 @@ def open_engine(encoder: Encoder, precision: EnginePrecision, passages: int) -> 
     return _torch(encoder, precision)
 
 
+def engines(encoder: Encoder) -> Iterator[Engine]:
+    """Open every engine that this machine has for an encoder, exact fp32 in torch first.
+
+    An OpenVINO that cannot convert the model, or converts it wrongly, is left out.
+    """
+    yield _torch(encoder, "fp32")
+    support = bf16_support(encoder.device)
+    if support:
+        yield _torch(encoder, "bf16")
+    if encoder.device.type == "cpu" and importlib.util.find_spec("openvino") is not None:
+        try:
+            yield _openvino(encoder, bf16=False)
+            if support:
+                yield _openvino(encoder)
+        except ConfigError:
+            return
+
+
 def _torch(encoder: Encoder, precision: Literal["auto", "fp32", "bf16"]) -> Engine:
     bf16, name = resolve(precision, encoder.device)
 
@@ -86,13 +104,16 @@ class _Pooled(torch.nn.Module):
         return pool(states.last_hidden_state, attention_mask, settings.pooling, settings.normalise)
 
 
-def _openvino(encoder: Encoder) -> Engine:
-    """Convert an encoder for OpenVINO; half a minute at most. Raises as `open_engine` does."""
+def _openvino(encoder: Encoder, *, bf16: bool = True) -> Engine:
+    """Convert an encoder for OpenVINO; half a minute at most. Raises as `open_engine` does.
+
+    bf16 is taken where the processor has it.
+    """
     try:
         import openvino
     except ModuleNotFoundError:
         raise MissingExtraError("openvino", "openvino") from None
-    support = bf16_support(encoder.device)
+    support = bf16_support(encoder.device) if bf16 else ""
     compiled = _compiled(openvino, encoder, "bf16" if support else "f32")
 
     def forward(ids: Sequence[Sequence[int]]) -> Vectors:

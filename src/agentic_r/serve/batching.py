@@ -18,6 +18,11 @@ from agentic_r.serve.metrics import Metrics
 class Work(Protocol):
     """A way to compute; jobs with equal works are computed together. Must be hashable."""
 
+    @property
+    def most(self) -> int | None:
+        """Texts that it takes at once, None for as many as the batcher does."""
+        ...
+
     def run(self, texts: Sequence[str]) -> Sequence[Any]:
         """Compute one result for each text, which does not depend on the other texts."""
         ...
@@ -133,8 +138,8 @@ class Batcher:
             batch: list[tuple[Job, Sequence[str]]] = []
             others: list[Job] = []
             unfinished: list[Job] = []
-            room = self.size
             work = self._waiting[0].work
+            room = min(self.size, work.most or self.size)
             while self._waiting and room:
                 job = self._waiting.popleft()
                 if job.work != work:

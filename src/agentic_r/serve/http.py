@@ -265,9 +265,11 @@ class App:
         return handler
 
     async def _ready(self, request: Request) -> Reply:
-        state = self.service.state
-        body = msgspec.json.encode({"status": state})
-        return Reply(body) if state == "ok" else Reply(body, 503, headers={"Retry-After": "1"})
+        health = self.service.health()
+        body = msgspec.json.encode(health)
+        if health.status == "ok":
+            return Reply(body)
+        return Reply(body, 503, headers={"Retry-After": "1"})
 
     async def _metrics(self, request: Request) -> Reply:
         return Reply(self.service.prometheus().encode(), kind="text/plain; version=0.0.4")

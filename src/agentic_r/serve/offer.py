@@ -39,7 +39,9 @@ class Reranker(Protocol):
 class Offer:
     """One retriever that can be searched with.
 
-    `key` identifies its model and index, `form` is the input that it was trained with.
+    `key` identifies its model and index, `form` is the input that it was trained with, `engine`
+    says what encodes its queries, and `batch` is how many queries it takes at once where that is
+    fewer than the service's own number.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Offer:
     form: str
     retriever: Retriever
     encoder: Encoding | None = None
+    engine: str = ""
+    batch: int | None = None
 
     def sent(self, query: str, question: str | None = None, reasoning: str | None = None) -> str:
         """Return the retriever's input for a query.

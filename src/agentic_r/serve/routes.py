@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -31,6 +31,11 @@ class SearchRendered:
     k: int
     scores: bool
 
+    @property
+    def most(self) -> int | None:
+        """Queries that the retriever takes at once."""
+        return self.offer.batch
+
     def run(self, texts: Sequence[str]) -> list[bytes]:
         """Return the JSON of each text's hits."""
         found = self.offer.retriever.search(texts, self.k)
@@ -44,6 +49,11 @@ class SearchHits:
     offer: Offer
     k: int
 
+    @property
+    def most(self) -> int | None:
+        """Queries that the retriever takes at once."""
+        return self.offer.batch
+
     def run(self, texts: Sequence[str]) -> list[list[Hit]]:
         """Return each text's hits."""
         return self.offer.retriever.search(texts, self.k)
@@ -55,6 +65,7 @@ class Encode:
 
     encoder: Encoding
     kind: Any
+    most: int | None = None
 
     def run(self, texts: Sequence[str]) -> list[Any]:
         """Return the vector of each text."""
@@ -67,6 +78,7 @@ class Score:
 
     reranker: Reranker
     query: str
+    most: int | None = None
 
     def run(self, texts: Sequence[str]) -> list[float]:
         """Return the score of each text."""
@@ -98,9 +110,14 @@ class Service:
         return self._served
 
     @property
-    def state(self) -> str:
-        """Whether the service is "ok", "loading" or "stopping"."""
+    def state(self) -> Literal["ok", "loading", "stopping"]:
+        """Whether the service can be asked."""
         return "stopping" if self.draining else "loading" if self._served is None else "ok"
+
+    def health(self) -> wire.Health:
+        """Say whether the service is ready, and what encodes the queries."""
+        engine = self._served.main.engine if self._served is not None else ""
+        return wire.Health(self.state, engine or None)
 
     async def load(self) -> Served:
         """Open the newest version beside the present one and change over. Raises AgenticRError."""
@@ -241,7 +258,12 @@ class Service:
             len(served.corpus),
             [
                 wire.OfferInfo(
-                    o.name, o.model, o.key, o.form, o.encoder.dimension if o.encoder else None
+                    o.name,
+                    o.model,
+                    o.key,
+                    o.form,
+                    o.encoder.dimension if o.encoder else None,
+                    o.engine or None,
                 )
                 for o in served.offers
             ],

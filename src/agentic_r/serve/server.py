@@ -140,7 +140,8 @@ class _Process:
             self.server.should_exit = True
             return
         names = ", ".join(offer.name for offer in served.offers)
-        self.say(f"ready: {len(served.corpus):,} passages, retrievers: {names}")
+        engine = f"; queries in {served.main.engine}" if served.main.engine else ""
+        self.say(f"ready: {len(served.corpus):,} passages, retrievers: {names}{engine}")
 
     def _reload(self) -> None:
         task = self.loop.create_task(self._reloaded())

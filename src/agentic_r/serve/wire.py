@@ -157,10 +157,11 @@ class SearchReply(msgspec.Struct):
     hits: list[Found]
 
 
-class Health(msgspec.Struct):
-    """Whether the service is alive, or ready."""
+class Health(msgspec.Struct, omit_defaults=True):
+    """Whether the service is alive, or ready; then `engine` is what encodes queries."""
 
     status: Literal["ok", "loading", "stopping"]
+    engine: str | None = None
 
 
 class OfferInfo(msgspec.Struct):
@@ -171,6 +172,7 @@ class OfferInfo(msgspec.Struct):
     key: str
     input: str
     dimension: int | None
+    engine: str | None
 
 
 class Info(msgspec.Struct):
