@@ -15,6 +15,8 @@ CONVERSIONS = (
     "examples",
     "index",
     "upstream-examples",
+    "upstream-files",
+    "upstream-trajectories",
 )
 
 

@@ -1,0 +1,318 @@
+"""Upstream's files of one agent and data set (contracts B1 to B5), from ours and to ours."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agentic_r.errors import DataError
+from agentic_r.io import cannot_read, read_jsonl, write_atomic, write_jsonl
+from agentic_r.metrics import score_question
+from agentic_r.types import Hit, Passage, Question, Search, Status, Stop, Trajectory, Turn, Utility
+from agentic_r.utility.labelled import Labelled
+from agentic_r.utility.select import by_search
+
+OPENING = "<|im_start|>assistant\n"
+"""Where the agent's own text begins in a prompt; the last one counts."""
+
+STOPS: dict[str, Stop] = {
+    "Finished": "answered",
+    "Reach max retrieval number": "budget",
+    "Query instruction error": "invalid",
+    "Normal finish without answer pattern": "invalid",
+}
+REASONS = {stop: reason for reason, stop in STOPS.items()}
+NO_ANSWER = "No valid answer found"
+NOT_SURE = "Not Sure"
+
+UNEQUAL = "trajectories with another number of </search> than of retrieval results"
+
+_BLOCK = re.compile(r"\s*<information>.*?</information>\s*", re.DOTALL)
+
+
+class Document(msgspec.Struct):
+    """A corpus row as it stands in a trajectory."""
+
+    id: str | int
+    contents: str
+
+
+class Retrieved(msgspec.Struct):
+    """What one search was given."""
+
+    query: str
+    query_for_retrieval: str
+    docs: tuple[Document, ...]
+
+
+class Output(msgspec.Struct):
+    """What the agent did."""
+
+    prompt: str
+    finish_flag: bool
+    retrieval_results: dict[str, Retrieved]
+    retrieved_times: int
+    pred: str
+    finish_reason: str
+    metric_score: dict[str, float]
+
+
+class Item(msgspec.Struct, omit_defaults=True):
+    """One question of `intermediate_data.json`."""
+
+    id: str
+    question: str
+    golden_answers: tuple[str, ...]
+    output: Output
+    metadata: dict[str, Any] = {}
+
+
+class QuerySubAnswer(msgspec.Struct):
+    """One search and what it ought to have found."""
+
+    query: str
+    subanswer: str
+
+
+class SubAnswerLine(msgspec.Struct):
+    """The sub-answers of one trajectory, one a search."""
+
+    id: str
+    question: str
+    golden_answers: tuple[str, ...]
+    query_subanswer_list: tuple[QuerySubAnswer, ...]
+
+
+class Read(NamedTuple):
+    """Trajectories, and what was left out, by reason."""
+
+    trajectories: list[Trajectory]
+    dropped: dict[str, int]
+
+
+def read_trajectories(path: Path | str, dataset: str = "") -> Read:
+    """Read upstream's trajectories; the data set is by default the file's name.
+
+    One whose searches and retrieval results do not go together is left out and counted, as
+    upstream's second step does. Raises DataError where the file is malformed.
+    """
+    path = Path(path)
+    try:
+        items = msgspec.json.decode(path.read_bytes(), type=list[Item])
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except msgspec.DecodeError as error:
+        raise DataError(
+            f"{path}: {error}; expected a JSON list of questions with output.prompt and "
+            "output.retrieval_results"
+        ) from error
+    found, dropped = [], Counter[str]()
+    for item in items:
+        turns = _turns(item)
+        if turns is None:
+            dropped[UNEQUAL] += 1
+            continue
+        name = dataset or path.name.split(".")[0]
+        question = Question(item.id, item.question, item.golden_answers, name, item.metadata)
+        stop = STOPS.get(item.output.finish_reason, "error")
+        why = f"upstream: {item.output.finish_reason}" if stop == "error" else ""
+        found.append(Trajectory(item.id, question, turns, stop, why))
+    return Read(found, dict(dropped))
+
+
+def _turns(item: Item) -> tuple[Turn, ...] | None:
+    """Cut the agent's text into turns, None where the numbers of searches differ."""
+    text = item.output.prompt.rpartition(OPENING)[2]
+    results = [item.output.retrieval_results[key] for key in _in_order(item)]
+    turns: list[Turn] = []
+    for result in results:
+        head, end, rest = text.partition("</search>")
+        if not end:
+            return None
+        hits = tuple(Hit(_passage(each), 0.0) for each in result.docs)
+        search = Search(result.query, result.query_for_retrieval, hits)
+        block = _BLOCK.match(rest)
+        turns.append(Turn(head + end, "search", (search,), observation=_shown(block)))
+        text = rest[block.end() :] if block else rest
+    if "</search>" in text:
+        return None
+    if text.strip():
+        answered = item.output.finish_reason == "Finished"
+        status: Status = "answer" if answered else "invalid"
+        turns.append(Turn(text, status, answer=item.output.pred if answered else None))
+    return tuple(turns)
+
+
+def _in_order(item: Item) -> list[str]:
+    return sorted(item.output.retrieval_results, key=lambda key: int(key))
+
+
+def _shown(block: re.Match[str] | None) -> str:
+    return block.group() if block else ""
+
+
+def _passage(document: Document) -> Passage:
+    title, newline, text = document.contents.partition("\n")
+    if not newline:
+        return Passage(str(document.id), document.contents)
+    return Passage(str(document.id), text, title)
+
+
+def write_trajectories(path: Path | str, trajectories: Sequence[Trajectory]) -> None:
+    """Write trajectories as upstream's evaluator does."""
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(list(map(_item, trajectories)))))
+
+
+def _item(trajectory: Trajectory) -> Item:
+    question = trajectory.question
+    said = "".join(turn.text + (turn.observation or "") for turn in trajectory.turns)
+    results = {
+        str(number): Retrieved(
+            search.query,
+            search.sent,
+            tuple(Document(hit.passage.id, hit.passage.contents) for hit in search.hits),
+        )
+        for number, search in enumerate(trajectory.searches)
+    }
+    stop = trajectory.stop or "error"
+    raw = trajectory.turns[-1].text if trajectory.turns else ""
+    answer = trajectory.answer if trajectory.answer is not None else raw
+    output = Output(
+        prompt=f"<|im_start|>user\nQuestion: {question.text}<|im_end|>\n{OPENING}{said}",
+        finish_flag=True,
+        retrieval_results=results,
+        retrieved_times=len(results),
+        pred=NO_ANSWER if stop == "budget" else answer,
+        finish_reason=REASONS.get(stop, "Normal finish without answer pattern"),
+        metric_score=score_question(question, trajectory.answer)._asdict(),
+    )
+    return Item(question.id, question.text, question.answers, output, dict(question.metadata))
+
+
+def read_subanswers(path: Path | str) -> dict[str, list[str | None]]:
+    """Read sub-answers by question id, one a search, None for "Not Sure"."""
+    return {
+        line.id: [_sure(each.subanswer) for each in line.query_subanswer_list]
+        for line in read_jsonl(path, SubAnswerLine)
+    }
+
+
+def _sure(text: str) -> str | None:
+    return None if text.strip().lower() == NOT_SURE.lower() else text
+
+
+def write_labels(
+    folder: Path | str,
+    dataset: str,
+    trajectories: Sequence[Trajectory],
+    labelled: Sequence[Labelled],
+) -> dict[str, int]:
+    """Write candidates, sub-answers, relevance and correctness of one data set of an iteration.
+
+    They go to `passage_candidates`, `trajectory_subanswer`, `local_utility` and `global_utility`
+    in `folder`, each a file named by the data set. Where correctness was measured lazily, upstream
+    has every candidate: the ones that were not needed are left out, and counted with the rest
+    that a file cannot hold. Searches inside continuations have no place there either.
+    """
+    folder = Path(folder)
+    own = {each.id: each for each in trajectories}
+    said = {
+        (each.trajectory_id, each.search): each.text for row in labelled for each in row.subanswers
+    }
+    counts: Counter[str] = Counter()
+    items: dict[str, dict[str, Any]] = {}
+    local, global_ = [], []
+    searches = [found for row in labelled for found in by_search(row.utilities)]
+    for (trajectory_id, search), rows in searches:
+        trajectory = own.get(trajectory_id)
+        if trajectory is None:
+            counts["searches inside continuations left out"] += 1
+            continue
+        item = items.setdefault(trajectory_id, _candidate_item(trajectory))
+        item["trajectory"].append(_candidates(trajectory, search, rows))
+        local.append(_local(trajectory, search, rows))
+        global_.append(_global(trajectory, search, rows))
+        counts["candidates without correctness"] += sum(r.correctness is None for r in rows)
+        counts["searches written"] += 1
+    candidates = msgspec.json.format(msgspec.json.encode(list(items.values())))
+    for name in ("passage_candidates", "trajectory_subanswer", "local_utility", "global_utility"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "passage_candidates" / f"{dataset}.json", candidates)
+    lines = (_subanswers(own[id], said) for id in items)
+    write_jsonl(folder / "trajectory_subanswer" / f"{dataset}.jsonl", lines)
+    write_jsonl(folder / "local_utility" / f"{dataset}.jsonl", local)
+    write_jsonl(folder / "global_utility" / f"{dataset}.jsonl", global_)
+    return dict(counts)
+
+
+def _candidate_item(trajectory: Trajectory) -> dict[str, Any]:
+    item = msgspec.to_builtins(_item(trajectory))
+    output = {key: value for key, value in item["output"].items() if key != "retrieval_results"}
+    kept = {key: item[key] for key in ("id", "question", "golden_answers")}
+    return {**kept, "trajectory": [], "output": output}
+
+
+def _candidates(trajectory: Trajectory, search: int, rows: Sequence[Utility]) -> dict[str, Any]:
+    return {
+        "round_index": search + 1,
+        "reasoning_context": _context(trajectory, search),
+        "current_query": trajectory.searches[search].query,
+        "candidate_passage_ids": [row.passage_id for row in rows],
+    }
+
+
+def _context(trajectory: Trajectory, search: int) -> str:
+    """The agent's text and evidence up to and with the search."""
+    said, seen = "", 0
+    for turn in trajectory.turns:
+        said += turn.text
+        seen += len(turn.searches)
+        if seen > search:
+            break
+        said += turn.observation or ""
+    return said.strip()
+
+
+def _local(trajectory: Trajectory, search: int, rows: Sequence[Utility]) -> dict[str, Any]:
+    scores = {row.passage_id: row.relevance for row in rows if row.relevance is not None}
+    whole = {id: int(score) if score == int(score) else score for id, score in scores.items()}
+    return {"id": trajectory.question.id, "round_index": search + 1, "docid_score": whole}
+
+
+def _global(trajectory: Trajectory, search: int, rows: Sequence[Utility]) -> dict[str, Any]:
+    return {
+        "id": trajectory.question.id,
+        "question": trajectory.question.text,
+        "round_index": search + 1,
+        "history_queries": [each.query for each in trajectory.searches[:search]],
+        "current_query": trajectory.searches[search].query,
+        "docid_score": {
+            row.passage_id: {
+                "metric_score": {"em": row.correctness},
+                "retrieved_times": int(row.further or 0),
+            }
+            for row in rows
+            if row.correctness is not None
+        },
+    }
+
+
+def _subanswers(
+    trajectory: Trajectory, said: Mapping[tuple[str, int], str | None]
+) -> SubAnswerLine:
+    question = trajectory.question
+    pairs = tuple(
+        QuerySubAnswer(search.query, said.get((trajectory.id, number)) or NOT_SURE)
+        for number, search in enumerate(trajectory.searches)
+    )
+    return SubAnswerLine(question.id, question.text, question.answers, pairs)
+
+
+def datasets(trajectories: Sequence[Trajectory]) -> Iterator[str]:
+    """Yield the data sets in the order of their first question."""
+    yield from dict.fromkeys(each.question.dataset for each in trajectories)

@@ -1,0 +1,177 @@
+"""Upstream's step files: written from a run, read back, and joined into the run's examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentic_r.agent.dialects.search_r1 import SearchR1
+from agentic_r.cli import main
+from agentic_r.errors import DataError
+from agentic_r.exchange.upstream_files import (
+    UNEQUAL,
+    read_subanswers,
+    read_trajectories,
+    write_labels,
+    write_trajectories,
+)
+from agentic_r.exchange.upstream_labels import convert, join
+from agentic_r.io import read_jsonl, write_jsonl
+from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn, Utility
+from agentic_r.utility.labelled import Labelled, SubAnswer
+from agentic_r.utility.select import UPSTREAM, select
+
+QUESTION = Question("train_3", "Where was the maker of Ulm born?", ("Bonn",), "hotpotqa", {"a": 1})
+HITS = (
+    Hit(Passage("p1", "She was born in Bonn.", '"Ann"'), 0.0),
+    Hit(Passage("p2", "no title"), 0.0),
+)
+
+
+def searched(query: str, thought: str = "hm") -> Turn:
+    text = f"<think>{thought}</think> <search>{query}</search>"
+    return Turn(
+        text,
+        "search",
+        (Search(query, f"{QUESTION.text} [SEP] {query}", HITS),),
+        observation=SearchR1().block(HITS),
+    )
+
+
+ANSWERED = Trajectory(
+    "t0",
+    QUESTION,
+    (
+        searched("maker of Ulm"),
+        searched("where was Ann born"),
+        Turn("<answer>Bonn</answer>", "answer", answer="Bonn"),
+    ),
+    "answered",
+)
+
+
+def utilities(search: int, correct: int = 4) -> list[Utility]:
+    """Candidate `correct` is right and most relevant; exhaustive."""
+    sent = ANSWERED.searches[search].sent
+    return [
+        Utility(
+            "t0",
+            search,
+            sent,
+            f"p{n}",
+            n,
+            float(90 if n == correct else n),
+            float(n == correct),
+            "measured",
+        )
+        for n in range(20)
+    ]
+
+
+def test_trajectories_there_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "hotpotqa.json"
+    write_trajectories(path, [ANSWERED])
+    raw = json.loads(path.read_text())[0]
+    assert raw["output"]["metric_score"]["em"] == 1.0 and raw["output"]["retrieved_times"] == 2
+    assert raw["output"]["finish_reason"] == "Finished" and raw["output"]["pred"] == "Bonn"
+    assert list(raw["output"]["retrieval_results"]) == ["0", "1"]
+    [found] = read_trajectories(path).trajectories
+    assert found.question == QUESTION and found.stop == "answered" and found.answer == "Bonn"
+    assert [turn.text.strip() for turn in found.turns] == [turn.text for turn in ANSWERED.turns]
+    assert found.searches == ANSWERED.searches
+    assert [t.observation for t in found.turns] == [t.observation for t in ANSWERED.turns]
+
+
+@pytest.mark.parametrize(
+    ("turns", "stop", "reason", "pred"),
+    [
+        ((searched("a"),), "budget", "Reach max retrieval number", "No valid answer found"),
+        (
+            (Turn("I know it", "invalid"),),
+            "invalid",
+            "Normal finish without answer pattern",
+            "I know it",
+        ),
+    ],
+)
+def test_other_ends(
+    tmp_path: Path, turns: tuple[Turn, ...], stop: str, reason: str, pred: str
+) -> None:
+    path = tmp_path / "x.json"
+    write_trajectories(path, [Trajectory("t", QUESTION, turns, stop)])  # type: ignore[arg-type]
+    output = json.loads(path.read_text())[0]["output"]
+    assert (output["finish_reason"], output["pred"]) == (reason, pred)
+    [found] = read_trajectories(path, "d").trajectories
+    assert found.stop in (stop, "invalid") and found.answer is None
+    assert len(found.searches) == sum(len(turn.searches) for turn in turns)
+
+
+def test_a_trajectory_that_does_not_fit_its_results_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_trajectories(path, [ANSWERED, ANSWERED])
+    items = json.loads(path.read_text())
+    del items[0]["output"]["retrieval_results"]["1"]
+    items[1]["output"]["retrieval_results"]["2"] = items[1]["output"]["retrieval_results"]["0"]
+    path.write_text(json.dumps(items))
+    assert read_trajectories(path) == ([], {UNEQUAL: 2})
+
+
+def test_what_is_no_trajectory_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('[{"id": "train_1"}]')
+    with pytest.raises(DataError, match=r"expected a JSON list .* output\.prompt"):
+        read_trajectories(path)
+    with pytest.raises(DataError, match=r"none.json"):
+        read_trajectories(tmp_path / "none.json")
+
+
+def labelled() -> Labelled:
+    return Labelled(
+        "hotpotqa",
+        "train_3",
+        tuple(utilities(0)) + tuple(utilities(1, 7)),
+        (SubAnswer("t0", 0, "Ann"), SubAnswer("t0", 1, None)),
+    )
+
+
+def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
+    """Written as upstream's files and joined as upstream does: the run's own examples."""
+    counts = write_labels(tmp_path, "hotpotqa", [ANSWERED], [labelled()])
+    assert counts == {"candidates without correctness": 0, "searches written": 2}
+    assert read_subanswers(tmp_path / "trajectory_subanswer" / "hotpotqa.jsonl") == {
+        "train_3": ["Ann", None]
+    }
+    item = json.loads((tmp_path / "passage_candidates" / "hotpotqa.json").read_text())[0]
+    assert item["trajectory"][1]["round_index"] == 2
+    assert item["trajectory"][1]["reasoning_context"].endswith("</search>")
+    assert "<information>" in item["trajectory"][1]["reasoning_context"]
+    assert "retrieval_results" not in item["output"]
+    files = [
+        tmp_path / "passage_candidates" / "hotpotqa.json",
+        tmp_path / "local_utility" / "hotpotqa.jsonl",
+        tmp_path / "global_utility" / "hotpotqa.jsonl",
+    ]
+    made = convert(join(*files), "hotpotqa", UPSTREAM)
+    ours, _ = select("hotpotqa", "train_3", labelled().utilities)
+    assert [each.positives for each in made.examples] == [each.positives for each in ours]
+    assert [each.query for each in made.examples] == [each.query for each in ours]
+    assert made.rows[1].history_queries == ("maker of Ulm",)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = tmp_path / "iteration-1", tmp_path / "training_data"
+    for part in ("rollouts", "labels"):
+        (run / part).mkdir(parents=True)
+
+    write_jsonl(run / "rollouts" / "trajectories.jsonl", [ANSWERED])
+    write_jsonl(run / "labels" / "labels.jsonl", [labelled()])
+    assert main(["convert", "upstream-files", str(run), str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "hotpotqa: 1 trajectories" in said and "2 searches written" in said
+    back = tmp_path / "trajectories.jsonl"
+    source = out / "trajectory" / "hotpotqa.json"
+    assert main(["convert", "upstream-trajectories", str(source), str(back)]) == 0
+    assert f"{back}: 1 trajectories" in capsys.readouterr().out
+    assert read_jsonl(back, Trajectory)[0].question == QUESTION
