@@ -47,6 +47,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *("--utility.continued_searches", "false"),
     ),
     "no continued searches": ("--utility.continued_searches", "false"),
+    "re-ranked": ("--retriever.rerank.epochs", "1", "--retriever.rerank.depth", "20"),
     "query alone": ("--retriever.input", "query"),
     "with reasoning": ("--retriever.input", "question+reasoning+query"),
     "with history": ("--retriever.input", "question+history+query"),
@@ -77,22 +78,20 @@ def run(runs: str, seed: int, variant: str, rest: Sequence[str]) -> Measured:
         if code:
             raise DataError(f"{variant}, seed {seed}: got exit code {code}, expected 0")
     folder = Path(runs) / name
+    row = "re-ranked-iteration-1-k-2" if variant == "re-ranked" else "iteration-1-k-2"
     return Measured(
-        dev=records(folder / "dev", seed),
-        test=records(folder / "evaluation", seed),
+        dev=records(folder / "dev" / row, seed),
+        test=records(folder / "evaluation" / row, seed),
         examples=count(folder, "kept"),
         continuations=count(folder, "continuations"),
     )
 
 
 def records(folder: Path, seed: int) -> list[Record]:
-    """Read the records of iteration 1, marked with the seed so that seeds can be pooled."""
-    found = sorted(folder.glob("iteration-1-k-2/scores/records.jsonl"))
-    if len(found) != 1:
-        raise DataError(f"{folder}: got {len(found)} measurements of iteration 1, expected one")
+    """Read the records of a row, marked with the seed so that seeds can be pooled."""
     return [
         msgspec.structs.replace(each, dataset=f"seed-{seed}")
-        for each in read_jsonl(found[0], Record)
+        for each in read_jsonl(folder / "scores" / "records.jsonl", Record)
     ]
 
 

@@ -104,3 +104,5 @@ def test_query_side_and_reranker_from_the_command_line(
     assert settings["trained_for"] == base["inputs"]["encoder"]
     assert main(["search", str(config), "who", *FAST, *options]) == 0
     assert capsys.readouterr().out.startswith("iteration 1 retriever")
+    assert main(["evaluate", str(config), "--split", "dev", *FAST, *options]) == 0
+    assert "re-ranked iteration 1, k=2" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import msgspec
 from agentic_r.agent.query import save_form, sent
 from agentic_r.data.questions import Questions, hops
 from agentic_r.errors import ConfigError
-from agentic_r.io import fingerprint, read_jsonl, write_jsonl
+from agentic_r.io import digest_file, fingerprint, read_jsonl, write_jsonl
 from agentic_r.parts import load_encoder
 from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.development import hold_out
@@ -20,7 +20,7 @@ from agentic_r.retriever.objective import check_recipe
 from agentic_r.retriever.together import train_together
 from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import Config, RetrieverTrainConfig
-from agentic_r.steps import Loop
+from agentic_r.steps import Loop, Retrieval
 from agentic_r.training.trackers import check_tracker
 from agentic_r.types import Example, Search, Trajectory, Turn
 
@@ -147,6 +147,19 @@ def reranker_trained(loop: Loop, name: str, examples: Sequence[Example]) -> Path
         discard_checkpoint(stage.folder)
         stage.finish({"examples": len(examples), "steps": steps}, precision=result.precision)
     return model
+
+
+def reranked(config: Config, retrieval: Retrieval, model: Path) -> Retrieval:
+    """Put a trained re-ranker behind a retriever."""
+    from agentic_r.retriever.rerank import CrossEncoder, RerankedRetriever
+
+    settings = config.retriever.rerank
+    cross = CrossEncoder(str(model), settings.max_length, config.retriever.batch_tokens)
+    digest = digest_file(model / "model.safetensors")
+    return Retrieval(
+        RerankedRetriever(retrieval.retriever, cross, depth=settings.depth),
+        f"{retrieval.key}|reranked:{digest}:{settings.depth}:{settings.max_length}",
+    )
 
 
 def watched(loop: Loop, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

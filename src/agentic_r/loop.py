@@ -22,7 +22,13 @@ from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.finding import compose
-from agentic_r.learning import CurvePoint, check_training, reranker_trained, trained
+from agentic_r.learning import (
+    CurvePoint,
+    check_training,
+    reranked,
+    reranker_trained,
+    trained,
+)
 from agentic_r.parts import (
     check_servers,
     gold_known,
@@ -62,6 +68,7 @@ class Iteration:
     curve: list[CurvePoint]
     retrieval: Retrieval
     trained_on: int
+    reranker: Path | None = None
 
 
 @dataclass
@@ -201,12 +208,12 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         encoder, curve = trained(loop, f"{name}/retriever", examples, start, base)
         yield f"{name}/retriever"
         current = index(loop, f"{name}/index", encoder)
-        outcome.iterations.append(
-            Iteration(number, trajectories, found, curve, current, len(examples))
-        )
+        done = Iteration(number, trajectories, found, curve, current, len(examples))
+        outcome.iterations.append(done)
         yield f"{name}/index"
         if config.retriever.rerank.epochs:
-            reranker_trained(loop, f"{name}/reranker", examples)
+            reranker = reranker_trained(loop, f"{name}/reranker", examples)
+            outcome.iterations[-1] = replace(done, reranker=reranker)
             yield f"{name}/reranker"
         if supervised and config.agent.train.wanted:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)
@@ -242,6 +249,10 @@ def systems(outcome: Outcome, untouched: Retrieval) -> Iterator[System]:
             yield System(f"untouched {plain}", untouched, passages, plain)
     for iteration in outcome.iterations:
         yield System(f"iteration {iteration.number}", iteration.retrieval, k, form)
+    for iteration in outcome.iterations:
+        if iteration.reranker is not None:
+            again = reranked(config, iteration.retrieval, iteration.reranker)
+            yield System(f"re-ranked iteration {iteration.number}", again, k, form)
     if config.evaluation.oracle and gold_known(loop.data.test):
         oracle = OracleRetriever(
             [*loop.data.dev, *loop.data.test],

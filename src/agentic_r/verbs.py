@@ -241,13 +241,13 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
         return
     if options.trec:
         raise ConfigError("--trec needs a grid: set evaluation.datasets (see docs/evaluate.md)")
-    from agentic_r.loop import measure_dev, open_run, run_loop
+    from agentic_r.loop import measure_dev, open_run, run_loop, stage_names
 
     with open_run(config, options.fork) as run:
         if options.split == "test":
             rows = run_loop(run, config, _say).rows
         else:
-            last = f"iteration-{config.loop.iterations}/index"
+            last = stage_names(config)[-2]
             rows = measure_dev(run_loop(run, config, _say, last))
     _show(rows)
 
