@@ -26,7 +26,7 @@ def refuse_unfit(config: Config) -> None:
     train = config.agent.train
     if train.method == "supervised":
         return
-    if config.agent.model.startswith(("http://", "https://")) or (
+    if config.agent.model.startswith(("http://", "https://", "vllm:")) or (
         config.agent.model == "oracle-reader"
     ):
         raise ConfigError(
