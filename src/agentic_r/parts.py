@@ -248,9 +248,12 @@ async def _graded(judge: Judge) -> None:
 
 def agent_key(config: Config) -> str:
     """Return what identifies the agent's model: a digest of its files, else its name."""
-    from agentic_r.agent.agent import TINY, tiny_checkpoint
+    from agentic_r.agent.agent import TINY, VLLM, tiny_checkpoint
 
     model = config.agent.model
+    if model.startswith(VLLM):
+        inner = msgspec.structs.replace(config.agent, model=model.removeprefix(VLLM))
+        return f"vllm|{agent_key(msgspec.structs.replace(config, agent=inner))}"
     if config.agent.name and model.startswith(("http://", "https://")):
         return f"server|{config.agent.name}"
     folder = tiny_checkpoint() if model == TINY else Path(model)

@@ -28,7 +28,7 @@ def refuse_unfit(config: Config) -> None:
         check_tracker(train.tracker, "agent.train.tracker")
     if train.method == "supervised":
         return
-    if config.agent.model.startswith(("http://", "https://")) or (
+    if config.agent.model.startswith(("http://", "https://", "vllm:")) or (
         config.agent.model == "oracle-reader"
     ):
         raise ConfigError(

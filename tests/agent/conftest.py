@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from agentic_r.agent.vllm import VllmLLM
 
 TAGS = ("<think>", "</think>", "<search>", "</search>", "<answer>", "</answer>")
 
@@ -61,6 +66,14 @@ def make_model(folder: Path, *, vocabulary: int = 300, width: int = 32, layers: 
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def engine(folder: Path) -> VllmLLM:
+    """Open a model with vLLM in this process, small enough for a shared machine without a GPU."""
+    from agentic_r.agent.vllm import VllmLLM
+
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+    return VllmLLM(folder, precision="fp32", enforce_eager=True, max_model_len=512)
 
 
 @pytest.fixture(scope="session")

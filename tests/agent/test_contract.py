@@ -1,8 +1,9 @@
 """One contract for every back end: in this process, our server with its faults, and real servers.
 
 The real ones run where they are installed (docs/backends.md): `vllm serve` (AGENTIC_R_VLLM names
-the program), `transformers serve` (AGENTIC_R_TRANSFORMERS names it); AGENTIC_R_SERVER is the
-address of one that runs already. What a back end says that it cannot do is not asked of it.
+the program), `transformers serve` (AGENTIC_R_TRANSFORMERS names it), vLLM in this process
+("engine") where it can be imported; AGENTIC_R_SERVER is the address of one that runs already.
+What a back end says that it cannot do is not asked of it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from agentic_r.protocols import (
 )
 from agentic_r.testing.server import serving
 
-from .conftest import make_model
+from .conftest import engine, make_model
 
 START = 600.0
 TEXT = "the bao of dio was near the"
@@ -67,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params=[
         "local",
         *OURS,
-        *(pytest.param(kind, marks=pytest.mark.server) for kind in REAL),
+        *(pytest.param(kind, marks=pytest.mark.server) for kind in (*REAL, "engine")),
     ],
 )
 def llm(request: pytest.FixtureRequest, folder: Path) -> Iterator[LLM]:
@@ -77,6 +78,11 @@ def llm(request: pytest.FixtureRequest, folder: Path) -> Iterator[LLM]:
     elif kind in OURS:
         with serving(folder, *OURS[kind]) as url:
             yield RemoteLLM(url)
+    elif kind == "engine":
+        pytest.importorskip("vllm")
+        model = engine(folder)
+        yield model
+        model.close()
     else:
         found = program(kind)
         if found is None:

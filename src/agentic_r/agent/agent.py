@@ -20,12 +20,15 @@ from agentic_r.protocols import LLM, Completion, Dialect, Retriever, Sampling
 from agentic_r.types import Question, Trajectory
 
 TINY = "tiny"
+VLLM = "vllm:"
+"""What stands before a model's name in `agent.model` where vLLM is to run it."""
 
 
 class SearchAgent:
     """Answers questions by searching, turn by turn.
 
-    `llm` is a model, or what names one: "tiny", a folder, a hub name, an http:// address.
+    `llm` is a model, or what names one: "tiny", a folder, a hub name, either of them behind
+    "vllm:", an http:// address.
     `dialect` is a protocol or its name; `k` passages are shown per search; `form` is what the
     retriever is sent (`agent/query.py`). `turns` and `max_tokens` bound the model calls and the
     new tokens of each; 0 turns are the dialect's own budget. Temperature 0 decodes greedily.
@@ -208,9 +211,10 @@ def trajectory_id(question: Question, sample: int = 0) -> str:
 def open_llm(config: AgentConfig, log: Path | None = None) -> LLM:
     """Open the model that a config names: "tiny", a folder, a hub name or an http:// address.
 
-    `log` is where a server's answers are kept, so that none is paid for twice. Raises
-    ConfigError for what cannot be opened; "oracle-reader" needs the questions and is made from
-    `agentic_r.testing.OracleReader` by whoever has them.
+    A name behind "vllm:" is run by vLLM in this process. `log` is where a server's answers are
+    kept, so that none is paid for twice. Raises ConfigError for what cannot be opened;
+    "oracle-reader" needs the questions and is made from `agentic_r.testing.OracleReader` by
+    whoever has them.
     """
     if config.model.startswith(("http://", "https://")):
         from agentic_r.agent.remote import RemoteLLM
@@ -230,6 +234,12 @@ def open_llm(config: AgentConfig, log: Path | None = None) -> LLM:
             "agent.model oracle-reader follows the hops of given questions; make it with "
             "agentic_r.testing.OracleReader(questions) and pass it as the model"
         )
+    if config.model.startswith(VLLM):
+        from agentic_r.agent.vllm import VllmLLM
+
+        name = config.model.removeprefix(VLLM)
+        name = str(tiny_checkpoint()) if name == TINY else name
+        return VllmLLM(name, precision=config.precision)
     from agentic_r.agent.local import LocalLLM
 
     name = str(tiny_checkpoint()) if config.model == TINY else config.model

@@ -45,7 +45,7 @@ def finetune(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if config.model.startswith(("http://", "https://")) or config.model == "oracle-reader":
+    if config.model.startswith(("http://", "https://", "vllm:")) or config.model == "oracle-reader":
         raise ConfigError(
             f"agent.train.epochs is {config.train.epochs}, but {config.model} cannot be trained "
             "from here; set it to 0, or set agent.model to a folder or hub name"

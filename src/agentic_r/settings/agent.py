@@ -62,8 +62,8 @@ class AgentConfig(msgspec.Struct, frozen=True):
         str,
         Meta(
             min_length=1,
-            description="tiny (in the package), a folder, a hub name, http://... (several with "
-            "commas or as a list) or oracle-reader.",
+            description="tiny (in the package), a folder, a hub name, either behind vllm: (run "
+            "by vLLM here), http://... (several with commas or as a list) or oracle-reader.",
         ),
     ] = "tiny"
     name: Annotated[
