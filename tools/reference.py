@@ -48,6 +48,7 @@ ABOUT_TABLES = {
     "retriever.index": "`[retriever.index]`: how passages are encoded and searched",
     "retriever.rerank": "`[retriever.rerank]`: a re-ranker, its use and its training",
     "retriever.remote": "`[retriever.remote]`: a retriever behind a URL",
+    "retriever.store": "`[retriever.store]`: a vector engine that an index is published in",
     "retriever.train": "`[retriever.train]`: how it is trained",
     "agent": "`[agent]`: the search agent",
     "agent.train": "`[agent.train]`: how the agent is trained",

@@ -117,6 +117,12 @@ def build_parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--verify", action="store_true", help="read every byte of the run's indexes and compare"
     )
+    index.add_argument(
+        "--publish", action="store_true", help="publish the newest index in retriever.store"
+    )
+    index.add_argument(
+        "--roll-back", action="store_true", help="go back to what was published before"
+    )
     search = verb("search", verbs.search, "Show what the latest retriever returns for a query.")
     search.add_argument("query", metavar="QUERY", help="what to search for")
     ask = verb("ask", verbs.ask, "Put one question to the agent and show every turn.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from agentic_r.protocols import Retriever
 
 if TYPE_CHECKING:
     from agentic_r.retriever.rerank import CrossEncoder
+    from agentic_r.retriever.stores import Store
 
 LOCAL = ("dense", "fused")
 """Kinds that search with the run's own index."""
@@ -64,6 +66,30 @@ def reranker_key(config: Config) -> str:
     return f"reranked:{model}:{settings.depth}:{settings.max_length}"
 
 
+def open_store(config: Config) -> Store:
+    """Open the vector engine of a config. Raises ConfigError where it lacks its address."""
+    from agentic_r.retriever.stores.qdrant import QdrantStore
+
+    store = config.retriever.store
+    if not store.url:
+        raise ConfigError("retriever.store.url: got none, expected the address of a Qdrant server")
+    return QdrantStore(store.url, os.environ.get(store.api_key_env, ""), store.timeout)
+
+
+def _stored(
+    config: Config, corpus: Corpus, dense: Callable[[], tuple[Retriever, str]]
+) -> tuple[Retriever, str]:
+    """Search the store with the encoder of the run's dense retriever."""
+    from agentic_r.retriever.dense import DenseRetriever
+    from agentic_r.retriever.stored import StoredRetriever
+
+    local, _ = dense()
+    assert isinstance(local, DenseRetriever)
+    name = config.retriever.store.name
+    found = StoredRetriever(local.encoder, open_store(config), name, corpus)
+    return found, f"qdrant:{config.retriever.store.url}|{found.version}"
+
+
 def _base(
     config: Config, corpus: Corpus, dense: Callable[[], tuple[Retriever, str]]
 ) -> tuple[Retriever, str]:
@@ -80,6 +106,8 @@ def _base(
         if not remote.url:
             raise ConfigError("retriever.remote.url: got none, expected the address of a server")
         return RemoteRetriever(remote.url, **options), f"remote:{remote.url}"  # type: ignore[arg-type]
+    if kind == "qdrant":
+        return _stored(config, corpus, dense)
     from agentic_r.retriever.bm25 import BM25Retriever
 
     lexical, lexical_key = BM25Retriever(corpus), f"bm25:{corpus.digest}"

@@ -67,10 +67,13 @@ def loop(options: argparse.Namespace, config: Config) -> None:
 
 
 def index(options: argparse.Namespace, config: Config) -> None:
-    """Encode the corpus with the untouched encoder, or check the indexes that are there."""
+    """Encode the corpus with the untouched encoder; check or publish the indexes that are there."""
     from agentic_r.loop import run_folder
     from agentic_r.retriever.index import about, indexes, read_manifest, verify
 
+    if options.roll_back or options.publish:
+        _publish(options, config)
+        return
     if options.verify:
         for folder in indexes(run_folder(config)):
             manifest = verify(folder)
@@ -80,6 +83,31 @@ def index(options: argparse.Namespace, config: Config) -> None:
     folder = outcome.loop.run.folder / "base" / "index"
     print(f"{len(outcome.loop.data.corpus):,} passages in {folder}")
     print(about(read_manifest(folder / "index")))
+
+
+def _publish(options: argparse.Namespace, config: Config) -> None:
+    """Publish the newest dense index of a run in its store, or go back to the one before."""
+    from tqdm import tqdm
+
+    from agentic_r.finding import open_store
+    from agentic_r.loop import latest_retrieval, open_run
+    from agentic_r.retriever.dense import DenseRetriever
+    from agentic_r.retriever.publish import about_published, publish, roll_back
+
+    store, name = open_store(config), config.retriever.store.name
+    if options.roll_back:
+        print(about_published(name, roll_back(store, name)))
+        return
+    plain = msgspec.structs.replace(config.retriever.rerank, model="")
+    local = msgspec.structs.replace(config.retriever, kind="dense", cache="", rerank=plain)
+    with open_run(config) as run:
+        _, retrieval, _ = latest_retrieval(run, msgspec.structs.replace(config, retriever=local))
+    found = retrieval.retriever
+    assert isinstance(found, DenseRetriever)
+    folder, corpus = found.index.folder, found.corpus
+    with tqdm(total=len(corpus), desc="publishing", unit=" passage") as bar:
+        done = publish(store, name, folder, found.encoder, corpus, bar.update)
+    print(about_published(name, done))
 
 
 def search(options: argparse.Namespace, config: Config) -> None:

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import bm25s
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentic_r.data import corpus as corpora
 from agentic_r.data.corpus import Corpus
-from agentic_r.errors import ConfigError
-from agentic_r.retriever.bm25 import BM25Retriever
+from agentic_r.errors import ConfigError, DataError
+from agentic_r.retriever.bm25 import BM25Retriever, _best
 from agentic_r.types import Passage
 
 CORPUS = Corpus(
@@ -43,3 +51,63 @@ def test_ties_keep_corpus_order_and_k_is_bounded() -> None:
 def test_a_corpus_without_words_is_searched() -> None:
     hits = BM25Retriever(Corpus([Passage("a", "!?"), Passage("b", "the")])).search(["dog"], 2)[0]
     assert [hit.passage.id for hit in hits] == ["a", "b"]
+
+
+def large(folder: Path, monkeypatch: pytest.MonkeyPatch, passages: Corpus = CORPUS) -> Corpus:
+    """The passages as a corpus that stays on the disk."""
+    monkeypatch.setattr(corpora, "SMALL", 0)
+    path = folder / "corpus.jsonl"
+    rows = [{"id": p.id, "title": p.title, "text": p.text} for p in passages]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Corpus.load(path)
+
+
+QUERIES = ["running cities", "sleep", "", "zzz", "who is Kavron [SEP] dog"]
+
+
+def test_a_large_corpus_is_mapped_and_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = BM25Retriever(CORPUS).search(QUERIES, 3)
+    corpus = large(tmp_path, monkeypatch)
+    assert BM25Retriever(corpus).search(QUERIES, 3) == expected
+    monkeypatch.setattr(bm25s.BM25, "index", None)  # it is not made again
+    again = BM25Retriever(Corpus.load(tmp_path / "corpus.jsonl"))
+    assert isinstance(again._index.scores["data"], np.memmap)
+    assert again.search(QUERIES, 3) == expected
+    assert not list(tmp_path.glob(".*tmp"))
+
+
+def test_another_corpus_of_that_name_is_indexed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BM25Retriever(large(tmp_path, monkeypatch))
+    other = Corpus([Passage("z", "A whale sings.", "")])
+    found = BM25Retriever(large(tmp_path, monkeypatch, other)).search(["whales"], 1)
+    assert found[0][0].passage.id == "z"
+    assert found[0][0].score > 0
+
+
+def test_damage_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = large(tmp_path, monkeypatch)
+    BM25Retriever(corpus)
+    path = tmp_path / "corpus.jsonl.bm25" / "data.csc.index.npy"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"data\.csc.*delete .*bm25"):
+        BM25Retriever(corpus)
+
+
+def test_a_large_corpus_without_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Corpus([Passage("a", "!?"), Passage("b", "the")])
+    for _ in range(2):
+        found = BM25Retriever(large(tmp_path, monkeypatch, silent)).search(["dog"], 2)[0]
+        assert [hit.passage.id for hit in found] == ["a", "b"]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=30), st.data())
+def test_the_best_are_those_of_a_stable_sort(scores: list[float], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(scores)))
+    expected = np.argsort(-np.array(scores), kind="stable")[:k]
+    assert _best(np.array(scores), k) == expected.tolist()

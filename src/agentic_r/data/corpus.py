@@ -96,6 +96,15 @@ class Corpus:
         return isinstance(value, str) and self._passages.row(value) is not None
 
     @property
+    def beside(self) -> Path | None:
+        """Where files made from a corpus that is on the disk go: this name with an ending."""
+        if self.source is None:
+            return None
+        from agentic_r.data.table import table_place
+
+        return table_place(self.source).with_name(self.source.name)
+
+    @property
     def digest(self) -> str:
         """A sha256 of all ids, titles and texts in order: equal corpora have equal digests."""
         return self._passages.digest

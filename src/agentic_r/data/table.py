@@ -2,8 +2,9 @@
 
     FILE.table           header, offsets [n + 1], hashes of the ids in order [n], their rows [n]
     FILE.unpacked.jsonl  the passages of a packed file (`.gz`, `.zst`, Parquet) one a line
+    FILE.bm25/           the index of BM25, where one was asked for (`retriever.bm25`)
 
-Both lie beside the corpus file, or in the user's cache folder where that cannot be written. They
+They lie beside the corpus file, or in the user's cache folder where that cannot be written. They
 are made at the first opening and again when the file has changed.
 """
 
@@ -96,6 +97,11 @@ class Table:
     def passages(self, start: int, stop: int) -> Iterator[Passage]:
         """Read the passages of rows `start` to `stop` one after the other."""
         return (self.passage(row) for row in range(start, min(stop, len(self))))
+
+
+def table_place(path: Path) -> Path:
+    """Return where the table of a corpus file lies."""
+    return _places(path)[0]
 
 
 def _places(path: Path) -> tuple[Path, Path]:

@@ -1,60 +1,152 @@
-"""BM25, the lexical baseline."""
+"""BM25, the lexical baseline; of a large corpus its index lies on the disk, mapped into memory.
+
+    FILE.bm25/bm25.json   what of, and every file's digests; written last
+    FILE.bm25/*           the library's own files
+
+It stands beside the table of the corpus file and is made at the first opening, as that is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import bm25s
+import msgspec
 import numpy as np
+import numpy.typing as npt
 import Stemmer
 
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError
+from agentic_r.io import write_atomic
 from agentic_r.protocols import SEPARATOR
+from agentic_r.retriever import blocks
 from agentic_r.types import Hit
+
+MANIFEST_FILE = "bm25.json"
+
+_RULES = "lucene, english stems and stop words, 1"
+"""What passages and queries go through; an index made by others is made anew."""
+
+_SLICE = 4_096
+"""Passages that are taken apart at once."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What an index on the disk was made from."""
+
+    corpus: str
+    rules: str
+    words: int
+    files: dict[str, blocks.Whole]
 
 
 class BM25Retriever:
     """Ranks passages by BM25 (Lucene's variant) over English stems.
 
     Passages and queries go through the same tokeniser: the upstream index was stemmed and its
-    queries were not (faults C69).
+    queries were not (faults C69). Raises DataError where the index of a large corpus is damaged.
     """
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self._stemmer = Stemmer.Stemmer("english")
-        self._index = bm25s.BM25()
-        tokens = self._tokens([passage.contents for passage in corpus])
-        # The library cannot index a corpus without a single word.
-        self._empty = not any(tokens)
-        if not self._empty:
-            self._index.index(tokens, show_progress=False)
+        self._check: blocks.Check | None = None
+        self._index: Any = None
+        if corpus.beside is None:
+            self._index = self._made()
+            return
+        folder = corpus.beside.with_name(f"{corpus.beside.name}.bm25")
+        manifest = _fresh(folder, corpus) or self._write(folder)
+        self._check = blocks.Check(folder, manifest.files, f"delete {folder}")
+        if manifest.words:
+            self._index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return the `k` best hits for each query, best first, ties in corpus order.
 
         Passages that share no word with the query fill up to `k` with score 0; k beyond the
         corpus gives all of it. The separator between question and query is no word. Raises
-        ConfigError for k < 1.
+        ConfigError for k < 1 and DataError where a file has turned out to be damaged.
         """
         if k < 1:
             raise ConfigError(f"got k = {k}, expected at least 1")
+        if self._check is not None:
+            self._check.refuse()
         if not queries:
             return []
         tokens = self._tokens([query.replace(SEPARATOR, " ") for query in queries])
         return [self._hits(words, min(k, len(self.corpus))) for words in tokens]
 
     def _hits(self, words: list[str], k: int) -> list[Hit]:
-        if words and not self._empty:
+        if words and self._index is not None:
             scores = np.asarray(self._index.get_scores(words))
         else:
             scores = np.zeros(len(self.corpus))
-        best = np.argsort(-scores, kind="stable")[:k]
+        best = _best(scores, k)
         return [Hit(self.corpus[int(row)], float(scores[row])) for row in best]
+
+    def _made(self) -> Any:
+        """Index the corpus; None where it has no word, which the library cannot index."""
+        words: dict[str, int] = {}
+        ids = list(self._ids(words))
+        if not words:
+            return None
+        index = bm25s.BM25()
+        index.index((ids, words), show_progress=False)
+        return index
+
+    def _ids(self, words: dict[str, int]) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield each passage as numbers of words, which are added to `words`."""
+        for start in range(0, len(self.corpus), _SLICE):
+            part = self.corpus.passages(start, min(start + _SLICE, len(self.corpus)))
+            for tokens in self._tokens([passage.contents for passage in part]):
+                yield np.array([words.setdefault(word, len(words)) for word in tokens], np.int32)
+
+    def _write(self, folder: Path) -> Manifest:
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        index = self._made()
+        temporary.mkdir(parents=True)
+        if index is not None:
+            index.save(temporary, show_progress=False)
+        files = {path.name: blocks.measure(path) for path in sorted(temporary.iterdir())}
+        words = 0 if index is None else len(index.vocab_dict)
+        manifest = Manifest(self.corpus.digest, _RULES, words, files)
+        write_atomic(temporary / MANIFEST_FILE, msgspec.json.encode(manifest))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+        return manifest
 
     def _tokens(self, texts: list[str]) -> list[list[str]]:
         tokens: list[list[str]] = bm25s.tokenize(
             texts, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False
         )
         return tokens
+
+
+def _fresh(folder: Path, corpus: Corpus) -> Manifest | None:
+    """Return the manifest of an index that still fits the corpus, or None."""
+    try:
+        raw = (folder / MANIFEST_FILE).read_bytes()
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (OSError, msgspec.DecodeError):
+        return None
+    fits = (manifest.corpus, manifest.rules) == (corpus.digest, _RULES)
+    return manifest if fits else None
+
+
+def _best(scores: npt.NDArray[Any], k: int) -> list[int]:
+    """Return the rows of the k highest scores, ties in row order, without sorting all of them."""
+    if k < len(scores):
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        above = np.flatnonzero(scores > least)
+        rows = np.concatenate([above, np.flatnonzero(scores == least)[: k - len(above)]])
+        rows.sort()
+    else:
+        rows = np.arange(len(scores))
+    return [int(row) for row in rows[np.argsort(-scores[rows], kind="stable")]]

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.data.corpus import Corpus
@@ -73,15 +74,8 @@ class DenseRetriever:
             return []
         unique = list(dict.fromkeys(queries))
         scores, rows = self.index.search(self._encode(unique), k)
-        hits = {
-            query: [
-                Hit(self.corpus[int(row)], float(score))
-                for row, score in zip(rows[at], scores[at], strict=True)
-                if row >= 0
-            ]
-            for at, query in enumerate(unique)
-        }
-        return [list(hits[query]) for query in queries]
+        found = hits(self.corpus, unique, scores, rows)
+        return [list(found[query]) for query in queries]
 
     @property
     def ruler(self) -> QueryRuler | None:
@@ -127,3 +121,17 @@ class DenseRetriever:
         while len(self._vectors) > _REMEMBERED:
             self._vectors.popitem(last=False)
         return found
+
+
+def hits(
+    corpus: Corpus, queries: Sequence[str], scores: Vectors, rows: npt.NDArray[np.int64]
+) -> dict[str, list[Hit]]:
+    """Return the hits of each query by what an index found: scores and rows [q, k], -1 for none."""
+    return {
+        query: [
+            Hit(corpus[int(row)], float(score))
+            for row, score in zip(rows[at], scores[at], strict=True)
+            if row >= 0
+        ]
+        for at, query in enumerate(queries)
+    }

@@ -66,8 +66,14 @@ class Index:
     """All passages of a corpus, searched by vector. Scores are inner products."""
 
     def __init__(
-        self, index: Any, manifest: IndexManifest, check: blocks.Check, held: tuple[Any, ...] = ()
+        self,
+        index: Any,
+        manifest: IndexManifest,
+        check: blocks.Check,
+        folder: Path,
+        held: tuple[Any, ...] = (),
     ) -> None:
+        self.folder = folder
         self.manifest = manifest
         self.check = check
         self._index = index
@@ -161,7 +167,7 @@ class Index:
                     f"expected {manifest.count} of {manifest.dimension}; {REBUILD}"
                 )
         whole = kinds.assembled(manifest.recipe, parts[0], parts[1] if parts[1:] else None)
-        return cls(whole, manifest, check, tuple(parts))
+        return cls(whole, manifest, check, folder, tuple(parts))
 
     def __len__(self) -> int:
         return self.manifest.count

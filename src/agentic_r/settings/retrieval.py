@@ -12,6 +12,7 @@ SEARCH_ONLY = frozenset(
     for name in (
         *("index.workers", "kind", "cache", "rerank.model", "rerank.depth"),
         *("remote.url", "remote.api_key_env", "remote.timeout"),
+        *("store.url", "store.name", "store.api_key_env", "store.timeout"),
     )
 )
 """Settings that no stage of a run depends on: they move search and ask, or speed alone."""
@@ -86,6 +87,21 @@ class RemoteConfig(msgspec.Struct, frozen=True):
     url: Annotated[
         str, Meta(description="Server with POST /retrieve, or a Serper-compatible search API.")
     ] = ""
+    api_key_env: Annotated[
+        str, Meta(description="Name of the environment variable that holds its key.")
+    ] = ""
+    timeout: Annotated[float, Meta(gt=0, description="Seconds to wait for one reply.")] = 120.0
+
+
+class StoreConfig(msgspec.Struct, frozen=True):
+    """A vector engine that an index is published in, for kind qdrant."""
+
+    url: Annotated[
+        str, Meta(description="Qdrant server or cluster; a folder works in this process, slowly.")
+    ] = ""
+    name: Annotated[str, Meta(description="Alias that is searched: letters, digits and _.")] = (
+        "agentic_r"
+    )
     api_key_env: Annotated[
         str, Meta(description="Name of the environment variable that holds its key.")
     ] = ""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from agentic_r.settings.retrieval import EncoderConfig, IndexConfig, RemoteConfig
+from agentic_r.settings.retrieval import EncoderConfig, IndexConfig, RemoteConfig, StoreConfig
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -163,7 +163,7 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
     """The retriever."""
 
     kind: Annotated[
-        Literal["dense", "bm25", "fused", "remote", "web"],
+        Literal["dense", "bm25", "fused", "remote", "web", "qdrant"],
         Meta(description="What search and ask use; fused: dense and BM25. The loop is dense."),
     ] = "dense"
     cache: Annotated[
@@ -186,5 +186,6 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
     encoder: EncoderConfig = EncoderConfig()
     index: IndexConfig = IndexConfig()
     remote: RemoteConfig = RemoteConfig()
+    store: StoreConfig = StoreConfig()
     train: RetrieverTrainConfig = RetrieverTrainConfig()
     rerank: RerankConfig = RerankConfig()
