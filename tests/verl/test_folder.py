@@ -143,6 +143,14 @@ def test_settings_are_said_in_verls_words(tmp_path: Path, method: str) -> None:
     assert yaml.safe_load(to_yaml(found)) == json.loads(json.dumps(found))
 
 
+@pytest.mark.parametrize("name", ["paper", "one-gpu"])
+def test_the_packaged_settings_for_gpus_can_be_said(name: str, tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "configs" / f"{name}.toml"
+    found = options(load_config(path), "MODEL", tmp_path)
+    assert found["trainer"]["total_training_steps"] in (200, 400)
+    assert ("critic" in found) == (name == "paper")
+
+
 def test_nothing_is_written_where_something_is_refused(tmp_path: Path) -> None:
     bad = load_config(config(tmp_path), [("agent.turns", "0")])
     with pytest.raises(ConfigError):
