@@ -7,8 +7,8 @@ where FastAPI is not installed) that encodes and searches each request by itself
 pool. Both use the same encoder (all-MiniLM-L6-v2), the same vectors (random, of unit length) and
 the same 64 clients on this machine; ours encodes with the engine that it finds fastest here, which
 is printed, and searches a batch as `agentic-r serve` does. The rounds alternate and the server that
-is not measured is stopped (SIGSTOP). The cached server has been asked for the 2,000 most frequent of 5,000 queries
-before. CPU-seconds are those of the server's process alone. Loopback only.
+is not measured is stopped (SIGSTOP). The cached server has been asked for the 2,000 most frequent
+of 5,000 queries before. CPU-seconds are those of the server's process alone. Loopback only.
 """
 
 from __future__ import annotations

@@ -72,16 +72,20 @@ class DenseRetriever:
         if not queries:
             return []
         unique = list(dict.fromkeys(queries))
-        scores, rows = self.index.search(self._encode(unique), k)
-        hits = {
-            query: [
+        hits = dict(zip(unique, self.search_vectors(self._encode(unique), k), strict=True))
+        return [list(hits[query]) for query in queries]
+
+    def search_vectors(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+        """Return the `k` best hits for each row of query vectors; raises as `Index.search` does."""
+        scores, rows = self.index.search(vectors, k)
+        return [
+            [
                 Hit(self.corpus[int(row)], float(score))
-                for row, score in zip(rows[at], scores[at], strict=True)
+                for row, score in zip(places, values, strict=True)
                 if row >= 0
             ]
-            for at, query in enumerate(unique)
-        }
-        return [list(hits[query]) for query in queries]
+            for places, values in zip(rows, scores, strict=True)
+        ]
 
     @property
     def ruler(self) -> QueryRuler | None:
