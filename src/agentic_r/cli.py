@@ -147,6 +147,13 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--mcp", action="store_true", help="tools over standard input and output")
     serve.add_argument("--host", default=None, help="address to listen at (serve.host)")
     serve.add_argument("--port", type=int, default=None, help="port, 0 for a free one (serve.port)")
+    serve.add_argument(
+        "--shards",
+        type=_addresses,
+        default=None,
+        metavar="URL,URL",
+        help="search these servers, each with a part of the corpus, as one (serve.shards)",
+    )
     about = "Show what a run has done and what it owes."
     status = parsers.add_parser("status", help=about, description=about)
     status.add_argument("run", metavar="RUN", help="run folder, as runs/quickstart")
@@ -172,6 +179,10 @@ def _label_options(label: argparse.ArgumentParser) -> None:
     label.add_argument(
         "--shuffle", action="store_true", help="show the second judge another order of passages"
     )
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    return tuple(url.strip() for url in text.split(",") if url.strip())
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:

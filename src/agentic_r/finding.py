@@ -32,8 +32,21 @@ def compose(
     `reranker` is the config's, where it is open already. Raises ConfigError where a kind lacks its
     address or the re-ranker cannot be opened.
     """
+    return finish(config, corpus.digest, *_base(config, corpus, dense), reranker)
+
+
+def finish(
+    config: Config,
+    passages: str,
+    retriever: Retriever,
+    key: str,
+    reranker: CrossEncoder | None = None,
+) -> tuple[Retriever, str]:
+    """Put the config's re-ranker and cache around a retriever; returns it and its key.
+
+    `passages` identifies what is searched.
+    """
     settings = config.retriever
-    retriever, key = _base(config, corpus, dense)
     if settings.rerank.model:
         from agentic_r.retriever.rerank import RerankedRetriever
 
@@ -43,7 +56,7 @@ def compose(
     if settings.cache:
         from agentic_r.retriever.cache import CachedRetriever
 
-        retriever = CachedRetriever(retriever, settings.cache, f"{corpus.digest}|{key}")
+        retriever = CachedRetriever(retriever, settings.cache, f"{passages}|{key}")
     return retriever, key
 
 

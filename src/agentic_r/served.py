@@ -15,16 +15,20 @@ import msgspec
 from agentic_r.agent.query import read_form
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
-from agentic_r.errors import LLMError
-from agentic_r.finding import LOCAL, compose, open_reranker, reranker_key
+from agentic_r.errors import ConfigError, LLMError
+from agentic_r.finding import LOCAL, compose, finish, open_reranker, reranker_key
 from agentic_r.loop import open_run, run_folder
 from agentic_r.parts import load_encoder, open_corpus, open_data, open_encoder
 from agentic_r.protocols import Completion, Prompt, Sampling
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.loading import find_folder
 from agentic_r.retriever.pooling import read_settings
 from agentic_r.retriever.quick import QuickEncoder
+from agentic_r.retriever.ruler import QueryRuler
 from agentic_r.serve.offer import Offer, Served
+from agentic_r.serve.secret import secret
+from agentic_r.serve.shards import ShardedRetriever, Shards
 from agentic_r.steps import Loop, index, write_data
 
 if TYPE_CHECKING:
@@ -58,6 +62,8 @@ class Opening:
         Where a dense retriever is wanted and there is no index at all, the untouched one's is
         built, under the run's lock.
         """
+        if self.config.serve.shards:
+            return self._routed()
         settings = self.config.retriever
         corpus, _ = open_corpus(self.config)
         dense = self._dense(corpus) if settings.kind in LOCAL else []
@@ -67,6 +73,52 @@ class Opening:
             main = self._composed(corpus, dense, reranker)
             offers = (main, *(offer for offer in dense if offer.name != main.name))
         return Served(corpus, offers, self.folder if self.folder.is_dir() else None, reranker)
+
+    def _routed(self) -> Served:
+        """Open a router over shards; its encoder is retriever.base, as theirs is."""
+        settings, serve = self.config.retriever, self.config.serve
+        if settings.kind != "dense":
+            raise ConfigError(
+                f"retriever.kind: got {settings.kind}, expected dense: the scores of other kinds "
+                "cannot be compared between shards"
+            )
+        shards = Shards(
+            serve.shards,
+            serve.missing_shard,
+            secret("serve.shard_token_env", serve.shard_token_env),
+            serve.shard_timeout,
+        )
+        encoder = open_encoder(self.config)
+        engine = ""
+        if self.quick:
+            encoder = quick = self._quickened(encoder, {})
+            engine = quick.engine.name
+        shards.open(encoder.passage_side)
+        reranker = self._open_reranker()
+        ruler = QueryRuler(encoder) if encoder.tokenizer.is_fast else None
+        retriever, key = finish(
+            self.config,
+            shards.digest,
+            ShardedRetriever(shards, encoder, ruler),
+            f"{encoder.fingerprint}|{shards.digest}",
+            reranker,
+        )
+        name, batch = "shards", None
+        if reranker is not None:
+            name, batch = "shards, reranked", max(1, PAIRS // settings.rerank.depth)
+        model, form = encoder.settings.base, self._base_form()
+        offer = Offer(name, key, model, form, retriever, encoder, engine, batch)
+        return Served(shards, (offer,), None, reranker, shards)
+
+    def _base_form(self) -> str:
+        """Return the input that the base was trained with, where it says so: else the query."""
+        return read_form(find_folder(self.config.retriever.base), "query")
+
+    def _quickened(self, encoder: Encoder, used: dict[str, QuickEncoder]) -> QuickEncoder:
+        key = encoder.fingerprint
+        found = self._encoders.get(key) or QuickEncoder(encoder)
+        used[key] = self._encoders[key] = found
+        return found
 
     def _composed(self, corpus: Corpus, dense: list[Offer], reranker: CrossEncoder | None) -> Offer:
         settings = self.config.retriever
@@ -109,7 +161,8 @@ class Opening:
             offers.append(self._offer(name, encoder, stage, form, corpus, used))
         if _finished(base):
             encoder = open_encoder(self.config)
-            offers.append(self._offer("untouched", encoder, base, "query", corpus, used))
+            form = self._base_form()
+            offers.append(self._offer("untouched", encoder, base, form, corpus, used))
         self._encoders = used
         return offers
 
@@ -124,15 +177,17 @@ class Opening:
     ) -> Offer:
         engine = ""
         if self.quick:
-            key = encoder.fingerprint
-            encoder = used[key] = self._encoders.get(key) or QuickEncoder(encoder)
-            engine = used[key].engine.name
+            encoder = quick = self._quickened(encoder, used)
+            engine = quick.engine.name
         retriever = DenseRetriever.open(encoder, corpus, stage / "index")
         if self.quick:
             retriever.index.share_batches()
             retriever.index.check.wait()
         model = encoder.settings.base if name == "untouched" else f"{encoder.settings.base}, {name}"
-        return Offer(name, encoder.fingerprint, model, form, retriever, encoder, engine)
+        side = encoder.passage_side
+        return Offer(
+            name, encoder.fingerprint, model, form, retriever, encoder, engine, index=side
+        )  # fmt: skip
 
     def _open_reranker(self) -> CrossEncoder | None:
         if not self.config.retriever.rerank.model:

@@ -321,9 +321,10 @@ def serve(options: argparse.Namespace, config: Config) -> None:
     """Serve the newest retriever until stopped."""
     import agentic_r
 
-    given = {"host": options.host, "port": options.port}
+    given = {"host": options.host, "port": options.port, "shards": options.shards}
     settings = {key: value for key, value in given.items() if value is not None}
     limits = msgspec.structs.replace(config.serve, **settings)
+    config = msgspec.structs.replace(config, serve=limits)
     if not 0 <= limits.port <= 65535:
         raise ConfigError(f"--port: got {limits.port}, expected 0 to 65535")
     try:

@@ -34,6 +34,21 @@ def test_search_is_exact_sorted_and_the_same_in_any_batch(
         np.testing.assert_array_equal(alone[1][0], rows[at])
 
 
+@pytest.mark.parametrize("kind", ["exact", "sq8"])
+def test_batches_that_are_shared_find_the_same(
+    encoder: Encoder, corpus: Corpus, tmp_path: Path, kind: str
+) -> None:
+    index = Index.build(encoder, corpus, tmp_path, IndexConfig(kind=kind))
+    queries = encoder.encode([f"where was {name} born" for name in NAMES], "query")
+    scores, _ = index.search(queries, 5)
+    index.share_batches()
+    index.share_batches()
+    again, rows = index.search(queries, 5)
+    np.testing.assert_allclose(again, scores, atol=1e-6)
+    assert (np.diff(again, axis=1) <= 0).all()
+    assert all(len(set(each)) == 5 for each in rows.tolist())
+
+
 def test_k_beyond_the_corpus_and_ties(encoder: Encoder) -> None:
     index = Index.build(encoder, Corpus([Passage(str(i), "kavron") for i in range(4)]))
     scores, rows = index.search(encoder.encode(["telmi", "oskar"], "query"), 9)

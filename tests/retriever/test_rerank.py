@@ -13,14 +13,18 @@ from agentic_r.types import Hit, Passage
 from .conftest import NAMES, make_checkpoint
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_cross_encoder(folder: Path, seed: int = 0) -> Path:
     """A tiny cross-encoder with random weights; the tokenizer is the tiny encoder's."""
-    folder = make_checkpoint(tmp_path_factory.mktemp("cross"))
-    torch.manual_seed(0)
+    make_checkpoint(folder)
+    torch.manual_seed(seed)
     config = BertConfig.from_pretrained(folder, num_labels=1)
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cross_encoder(tmp_path_factory.mktemp("cross"))
 
 
 class Names:

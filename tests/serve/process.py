@@ -64,7 +64,7 @@ def process(config: Path, *flags: str, **env: str) -> Iterator[tuple[subprocess.
         text=True,
         env=environment(**env),
     )
-    timer = threading.Timer(120, running.kill)
+    timer = threading.Timer(600, running.kill)
     timer.start()
     try:
         assert running.stdout is not None and running.stderr is not None

@@ -73,9 +73,12 @@ class DenseRetriever:
         if not queries:
             return []
         unique = list(dict.fromkeys(queries))
-        scores, rows = self.index.search(self._encode(unique), k)
-        found = hits(self.corpus, unique, scores, rows)
+        found = dict(zip(unique, self.search_vectors(self._encode(unique), k), strict=True))
         return [list(found[query]) for query in queries]
+
+    def search_vectors(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+        """Return the `k` best hits for each row of query vectors; raises as `Index.search` does."""
+        return hits(self.corpus, *self.index.search(vectors, k))
 
     @property
     def ruler(self) -> QueryRuler | None:
@@ -123,15 +126,13 @@ class DenseRetriever:
         return found
 
 
-def hits(
-    corpus: Corpus, queries: Sequence[str], scores: Vectors, rows: npt.NDArray[np.int64]
-) -> dict[str, list[Hit]]:
+def hits(corpus: Corpus, scores: Vectors, rows: npt.NDArray[np.int64]) -> list[list[Hit]]:
     """Return the hits of each query by what an index found: scores and rows [q, k], -1 for none."""
-    return {
-        query: [
+    return [
+        [
             Hit(corpus[int(row)], float(score))
-            for row, score in zip(rows[at], scores[at], strict=True)
+            for row, score in zip(places, values, strict=True)
             if row >= 0
         ]
-        for at, query in enumerate(queries)
-    }
+        for places, values in zip(rows, scores, strict=True)
+    ]

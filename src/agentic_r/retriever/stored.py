@@ -39,7 +39,7 @@ class StoredRetriever:
         unique = list(dict.fromkeys(queries))
         vectors = self.encoder.encode(unique, "query")
         scores, rows = self._store.search(self.version, vectors, min(k, len(self.corpus)))
-        found = hits(self.corpus, unique, scores, rows)
+        found = dict(zip(unique, hits(self.corpus, scores, rows), strict=True))
         return [list(found[query]) for query in queries]
 
     @property

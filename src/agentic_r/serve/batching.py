@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from agentic_r.errors import OutageError
 from agentic_r.serve.metrics import Metrics
 
 
@@ -161,11 +162,13 @@ class Batcher:
         try:
             found = dict(zip(unique, batch[0][0].work.run(unique), strict=True))
         except Exception as error:
-            if len(batch) > 1:  # one job's failure must not be the others'
+            # One job's failure must not be the others', unless it is a server's that is away.
+            if len(batch) > 1 and not isinstance(error, OutageError):
                 return [job for each in batch for job in self._compute([each])]
-            batch[0][0].error = error
-            batch[0][0].abandoned = True
-            return [batch[0][0]]
+            for job, _ in batch:
+                job.error = error
+                job.abandoned = True
+            return [job for job, _ in batch]
         finished = []
         for job, texts in batch:
             job.results.extend(found[text] for text in texts)

@@ -101,6 +101,7 @@ class App:
         self._routes: dict[str, dict[str, Handler]] = {
             "/retrieve": {"POST": self._retrieve},
             "/search": {"POST": self._computed(wire.SearchOne, service.search)},
+            "/shard/search": {"POST": self._computed(wire.SearchVectors, service.shard_search)},
             "/rerank": {"POST": self._computed(wire.Rerank, service.rerank)},
             "/v1/embeddings": {"POST": self._computed(wire.Embeddings, service.embeddings)},
             "/v1/info": {"GET": self._plain(service.info)},
@@ -288,7 +289,7 @@ class App:
             ).removeprefix("/passages/")
         except UnicodeDecodeError:
             raise BadRequest(400, "the passage id is not UTF-8") from None
-        passage = self.service.passage(id)
+        passage = await self.service.passage(id)
         return Reply(msgspec.json.encode(wire.Document(passage.id, wire.contents(passage))))
 
     async def _trajectories(self, request: Request) -> Reply:

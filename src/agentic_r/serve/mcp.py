@@ -86,9 +86,12 @@ def tools(service: Service, version: str, base_url: str) -> MCPServer[Any]:
 
     async def found(body: wire.SearchOne) -> wire.SearchReply:
         try:
-            return await service.search(body)
+            reply = await service.search(body)
         except BadRequest as bad:
             raise ToolError(bad.message) from None
+        if reply.partial:  # the shape of a result has no room to say so
+            raise ToolError("a part of the corpus does not answer; try again in some seconds")
+        return reply
 
     async def search(query: Query) -> Results:
         """Find passages for a query; read them whole with fetch."""
@@ -102,7 +105,7 @@ def tools(service: Service, version: str, base_url: str) -> MCPServer[Any]:
     ) -> Fetched:
         """Read one passage whole."""
         try:
-            passage = service.passage(id)
+            passage = await service.passage(id)
         except BadRequest as bad:
             raise ToolError(bad.message) from None
         return Fetched(

@@ -11,6 +11,12 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
+EVENTS = (
+    *("rejected", "timeout", "disconnected", "reloaded", "reload_failed"),
+    *("outage", "partial"),
+)
+
+
 class Histogram:
     """Counts values by upper bound."""
 
@@ -45,9 +51,7 @@ class Metrics:
         self.seconds = Histogram(SECONDS)
         self.batch = Histogram(SIZES)
         self.batch_seconds = Histogram(SECONDS)
-        self.events: Counter[str] = Counter(
-            dict.fromkeys(("rejected", "timeout", "disconnected", "reloaded", "reload_failed"), 0)
-        )
+        self.events: Counter[str] = Counter(dict.fromkeys(EVENTS, 0))
         self.queries = 0
 
     def answered(self, route: str, status: int, seconds: float) -> None:

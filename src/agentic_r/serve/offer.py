@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from agentic_r.agent.query import ruler_of, sent
-from agentic_r.data.corpus import Corpus
 from agentic_r.io import fingerprint
 from agentic_r.protocols import Retriever
-from agentic_r.types import Question, Trajectory, Turn
+from agentic_r.serve.shards import Shards
+from agentic_r.types import Passage, Question, Trajectory, Turn
 
 
 class Encoding(Protocol):
@@ -24,6 +24,21 @@ class Encoding(Protocol):
 
     def encode(self, texts: Sequence[str], kind: Literal["query", "passage"]) -> Any:
         """Encode texts into a float32 array [n, dimension]."""
+        ...
+
+
+class Passages(Protocol):
+    """The passages behind the retrievers: `Corpus` is one, all shards together are another."""
+
+    @property
+    def digest(self) -> str:
+        """What identifies them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def get(self, id: str) -> Passage:
+        """Look a passage up by id. Raises DataError where there is none."""
         ...
 
 
@@ -40,8 +55,9 @@ class Offer:
     """One retriever that can be searched with.
 
     `key` identifies its model and index, `form` is the input that it was trained with, `engine`
-    says what encodes its queries, and `batch` is how many queries it takes at once where that is
-    fewer than the service's own number.
+    says what encodes its queries, `batch` is how many queries it takes at once where that is fewer
+    than the service's own number, and `index` names the encoder of its passages, where it can be
+    searched by vector.
     """
 
     name: str
@@ -52,6 +68,7 @@ class Offer:
     encoder: Encoding | None = None
     engine: str = ""
     batch: int | None = None
+    index: str | None = None
 
     def sent(self, query: str, question: str | None = None, reasoning: str | None = None) -> str:
         """Return the retriever's input for a query.
@@ -71,10 +88,11 @@ class Offer:
 class Served:
     """All that one version of the service answers from; the first offer answers `/retrieve`."""
 
-    corpus: Corpus
+    corpus: Passages
     offers: tuple[Offer, ...]
     run: Path | None = None
     reranker: Reranker | None = None
+    shards: Shards | None = None
     version: str = field(init=False)
 
     def __post_init__(self) -> None:

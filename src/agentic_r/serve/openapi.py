@@ -45,6 +45,14 @@ OPERATIONS = (
     ),
     Operation(
         "POST",
+        "/shard/search",
+        "Find passages for a router's vectors",
+        wire.SearchVectors,
+        wire.VectorHits,
+        statuses=(*_COMPUTED, 409),
+    ),
+    Operation(
+        "POST",
         "/rerank",
         "Put texts in order for a query",
         wire.Rerank,

@@ -4,85 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import msgspec
+import numpy as np
 
-from agentic_r.errors import AgenticRError, DataError
+from agentic_r.errors import AgenticRError, DataError, OutageError
 from agentic_r.serve import wire
 from agentic_r.serve.batching import Batcher, FullError
 from agentic_r.serve.cache import Cache
 from agentic_r.serve.metrics import Metrics
-from agentic_r.serve.offer import Encoding, Offer, Opener, Reranker, Served
+from agentic_r.serve.offer import Opener, Served
 from agentic_r.serve.runs import RunReader
+from agentic_r.serve.shards import Partial
 from agentic_r.serve.wire import BadRequest
+from agentic_r.serve.work import (
+    ByVector,
+    Encode,
+    Score,
+    SearchHits,
+    SearchRendered,
+    SearchVectors,
+)
 from agentic_r.settings import ServeConfig
-from agentic_r.types import Hit, Passage
+from agentic_r.types import Passage
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class SearchRendered:
-    """Search and write the hits as `/retrieve` sends them."""
-
-    offer: Offer
-    k: int
-    scores: bool
-
-    @property
-    def most(self) -> int | None:
-        """Queries that the retriever takes at once."""
-        return self.offer.batch
-
-    def run(self, texts: Sequence[str]) -> list[bytes]:
-        """Return the JSON of each text's hits."""
-        found = self.offer.retriever.search(texts, self.k)
-        return [wire.render(hits, self.scores) for hits in found]
-
-
-@dataclass(frozen=True)
-class SearchHits:
-    """Search and keep the hits as they are."""
-
-    offer: Offer
-    k: int
-
-    @property
-    def most(self) -> int | None:
-        """Queries that the retriever takes at once."""
-        return self.offer.batch
-
-    def run(self, texts: Sequence[str]) -> list[list[Hit]]:
-        """Return each text's hits."""
-        return self.offer.retriever.search(texts, self.k)
-
-
-@dataclass(frozen=True)
-class Encode:
-    """Encode texts as queries or as passages."""
-
-    encoder: Encoding
-    kind: Any
-    most: int | None = None
-
-    def run(self, texts: Sequence[str]) -> list[Any]:
-        """Return the vector of each text."""
-        return list(self.encoder.encode(texts, self.kind))
-
-
-@dataclass(frozen=True)
-class Score:
-    """Score texts for one query."""
-
-    reranker: Reranker
-    query: str
-    most: int | None = None
-
-    def run(self, texts: Sequence[str]) -> list[float]:
-        """Return the score of each text."""
-        return self.reranker.scores([(self.query, text) for text in texts])
 
 
 class Service:
@@ -99,6 +46,7 @@ class Service:
         self.draining = False
         self._opener = opener
         self._served: Served | None = None
+        self._before: Served | None = None
         self._runs: RunReader | None = None
         self._reloading = asyncio.Lock()
 
@@ -116,8 +64,11 @@ class Service:
 
     def health(self) -> wire.Health:
         """Say whether the service is ready, and what encodes the queries."""
-        engine = self._served.main.engine if self._served is not None else ""
-        return wire.Health(self.state, engine or None)
+        if self._served is None:
+            return wire.Health(self.state)
+        shards = self._served.shards
+        up = {each.url: "up" if each.up else "away" for each in shards.shards} if shards else None
+        return wire.Health(self.state, self._served.main.engine or None, up)  # type: ignore[arg-type]
 
     async def load(self) -> Served:
         """Open the newest version beside the present one and change over. Raises AgenticRError."""
@@ -130,12 +81,15 @@ class Service:
             if self._served is None or opened.version != self._served.version:
                 self.cache.clear()
             self.metrics.events["reloaded"] += self._served is not None
-            self._served = opened
+            self._before, self._served = self._served, opened
             self._runs = RunReader(opened.run) if opened.run is not None else None
             return opened
 
-    async def compute(self, work: Any, texts: Sequence[str]) -> list[Any]:
-        """Compute texts in the common queue. Raises BadRequest 503 where it is full, 504 late."""
+    async def compute(self, work: Any, texts: Sequence[Any]) -> list[Any]:
+        """Compute texts in the common queue.
+
+        Raises BadRequest 503 where it is full or what is behind this server is away, 504 late.
+        """
         try:
             async with asyncio.timeout(self.limits.timeout):
                 return await self.batcher.submit(work, texts)
@@ -146,6 +100,9 @@ class Service:
                 f"the queue is full: {len(self.batcher)} requests wait; try again in {full.wait} s",
                 {"Retry-After": str(full.wait)},
             ) from None
+        except OutageError as error:
+            self.metrics.events["outage"] += 1
+            raise BadRequest(503, str(error), {"Retry-After": "2"}) from None
         except TimeoutError:
             self.metrics.events["timeout"] += 1
             raise BadRequest(
@@ -177,10 +134,15 @@ class Service:
             else:
                 found[text] = kept
         answers = await self.compute(SearchRendered(offer, k, scores), missing)
+        partial = False
         for text, answer in zip(missing, answers, strict=True):
-            found[text] = answer
-            self.cache.put((served.version, k, scores, text), answer, text)
-        return b'{"result":[' + b",".join([found[text] for text in sent]) + b"]}", served.version
+            found[text] = answer.body
+            partial = partial or answer.partial
+            if not answer.partial:
+                self.cache.put((served.version, k, scores, text), answer.body, text)
+        self.metrics.events["partial"] += partial
+        end = b'],"partial":true}' if partial else b"]}"
+        return b'{"result":[' + b",".join([found[text] for text in sent]) + end, served.version
 
     async def search(self, body: wire.SearchOne) -> wire.SearchReply:
         """Answer `/search`: one query, any of the retrievers."""
@@ -195,12 +157,36 @@ class Service:
         self.metrics.queries += 1
         sent = offer.sent(body.query, body.question, body.reasoning)
         hits = (await self.compute(SearchHits(offer, k), [sent]))[0]
-        return wire.SearchReply(
-            offer.name,
-            served.version,
-            sent,
-            [wire.Found(h.passage.id, h.passage.title, h.passage.text, h.score) for h in hits],
-        )
+        partial = isinstance(hits, Partial)
+        self.metrics.events["partial"] += partial
+        return wire.SearchReply(offer.name, served.version, sent, wire.found(hits), partial)
+
+    async def shard_search(self, body: wire.SearchVectors) -> wire.VectorHits:
+        """Answer `/shard/search`: what this server's part has for a router's vectors.
+
+        The version before the last reload answers too, until the router has followed. Raises
+        BadRequest 409 where no index is of that encoder, 422 for vectors that cannot be.
+        """
+        wire.check_count(len(body.vectors), self.limits, "vectors")
+        k = wire.check_topk(body.topk, len(body.vectors), self.limits)
+        versions = [self.served, *([self._before] if self._before else [])]
+        for served in versions:
+            offer = next((o for o in served.offers if o.index == body.index), None)
+            if offer is not None and isinstance(offer.retriever, ByVector):
+                break
+        else:
+            raise BadRequest(
+                409, f"index: got {body.index!r:.80}, this server has none of that encoder"
+            )
+        size = 4 * offer.encoder.dimension if offer.encoder else 0
+        for at, vector in enumerate(body.vectors):
+            if len(vector) != size or not np.isfinite(np.frombuffer(vector, "<f4")).all():
+                raise BadRequest(
+                    422, f"vectors[{at}]: expected {size} bytes, finite float32 in base64"
+                )
+        self.metrics.queries += len(body.vectors)
+        found = await self.compute(SearchVectors(offer.retriever, k), body.vectors)
+        return wire.VectorHits(served.version, found)
 
     async def rerank(self, body: wire.Rerank) -> wire.Reranked:
         """Answer `/rerank`. Raises BadRequest 404 where no re-ranker is configured."""
@@ -243,10 +229,16 @@ class Service:
         ]
         return wire.EmbeddingList("list", data, main.model, wire.Usage(len(texts), len(texts)))
 
-    def passage(self, id: str) -> Passage:
-        """Look a passage up by id. Raises BadRequest 404."""
+    async def passage(self, id: str) -> Passage:
+        """Look a passage up by id. Raises BadRequest 404, or 503 where a shard is away."""
+        served = self.served
         try:
-            return self.served.corpus.get(id)
+            if served.shards is None:
+                return served.corpus.get(id)
+            return await asyncio.to_thread(served.corpus.get, id)
+        except OutageError as error:
+            self.metrics.events["outage"] += 1
+            raise BadRequest(503, str(error), {"Retry-After": "2"}) from None
         except DataError:
             raise BadRequest(404, f"the corpus has no passage with the id {id[:80]!r}") from None
 
@@ -264,6 +256,7 @@ class Service:
                     o.form,
                     o.encoder.dimension if o.encoder else None,
                     o.engine or None,
+                    o.index,
                 )
                 for o in served.offers
             ],
@@ -310,7 +303,8 @@ class Service:
             "cache_hits_total": float(self.cache.hits),
             "cache_misses_total": float(self.cache.misses),
         }
-        return self.metrics.text(gauges, counters)
+        shards = self._served.shards if self._served is not None else None
+        return self.metrics.text(gauges, counters) + (shards.prometheus() if shards else "")
 
 
 async def unless_gone(work: Awaitable[T], gone: Callable[[], Awaitable[None]]) -> T | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -17,10 +16,11 @@ from typing import Any
 
 import uvicorn
 
-from agentic_r.errors import AgenticRError, ConfigError, RunError
+from agentic_r.errors import AgenticRError, RunError
 from agentic_r.serve.http import ASGI, App
 from agentic_r.serve.offer import Opener
 from agentic_r.serve.routes import Service
+from agentic_r.serve.secret import secret
 from agentic_r.settings import ServeConfig
 
 GRACE = 1.0
@@ -32,25 +32,12 @@ log = logging.getLogger("agentic_r.serve")
 Say = Callable[[str], None]
 
 
-def token_of(config: ServeConfig) -> str:
-    """Return the bearer token, empty where none is wanted. Raises ConfigError where it is unset."""
-    if not config.token_env:
-        return ""
-    token = os.environ.get(config.token_env, "").strip()
-    if not token or not token.isascii():
-        raise ConfigError(
-            f"serve.token_env: the environment variable {config.token_env} is empty or not ASCII, "
-            "expected the token in it"
-        )
-    return token
-
-
 def serve(opener: Opener, config: ServeConfig, version: str, say: Say) -> None:
     """Serve over HTTP until a signal ends it; `say` hears the address and what happens.
 
     Raises what the opener raises at the start, and RunError where nothing can listen there.
     """
-    token = token_of(config)
+    token = secret("serve.token_env", config.token_env)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     with _listening(config) as listening:
         _Process(opener, config, version, token, say, listening).run()

@@ -95,10 +95,14 @@ class Scored(msgspec.Struct):
     score: float
 
 
-class Retrieved(msgspec.Struct):
-    """One list a query, best first: with `return_scores` scored passages, else bare ones."""
+class Retrieved(msgspec.Struct, omit_defaults=True):
+    """One list a query, best first: with `return_scores` scored passages, else bare ones.
+
+    `partial` is there, and true, where a router could not ask every shard.
+    """
 
     result: list[list[Any]]
+    partial: bool = False
 
 
 class RerankedText(msgspec.Struct):
@@ -155,6 +159,7 @@ class SearchReply(msgspec.Struct):
     version: str
     sent: str
     hits: list[Found]
+    partial: bool = False
 
 
 class Health(msgspec.Struct, omit_defaults=True):
@@ -162,6 +167,25 @@ class Health(msgspec.Struct, omit_defaults=True):
 
     status: Literal["ok", "loading", "stopping"]
     engine: str | None = None
+    shards: dict[str, Literal["up", "away"]] | None = None
+
+
+class SearchVectors(msgspec.Struct, forbid_unknown_fields=True):
+    """Vectors of queries, for a router over shards: float32, little-endian, base64.
+
+    `index` names the encoder that the passages have to have gone through.
+    """
+
+    vectors: list[bytes]
+    topk: AtLeastOne
+    index: str
+
+
+class VectorHits(msgspec.Struct):
+    """One list a vector, best first, of one version."""
+
+    version: str
+    result: list[list[Found]]
 
 
 class OfferInfo(msgspec.Struct):
@@ -173,6 +197,7 @@ class OfferInfo(msgspec.Struct):
     input: str
     dimension: int | None
     engine: str | None
+    index: str | None
 
 
 class Info(msgspec.Struct):
@@ -222,17 +247,27 @@ def render(hits: Sequence[Hit], scores: bool) -> bytes:
     )
 
 
+def found(hits: Sequence[Hit]) -> list[Found]:
+    """Write hits with their passages in parts."""
+    return [Found(h.passage.id, h.passage.title, h.passage.text, h.score) for h in hits]
+
+
 def base64_floats(vector: Any) -> str:
     """Write a vector as OpenAI does: float32, little-endian, base64."""
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
+def check_count(count: int, limits: ServeConfig, what: str) -> None:
+    """Refuse more than the limit, with 422."""
+    if count > limits.max_queries:
+        raise BadRequest(
+            422, f"{what}: got {count}, expected at most {limits.max_queries} in one request"
+        )
+
+
 def check_texts(texts: Sequence[str], limits: ServeConfig, what: str) -> None:
     """Refuse texts that are too many or too long, with 422."""
-    if len(texts) > limits.max_queries:
-        raise BadRequest(
-            422, f"{what}: got {len(texts)}, expected at most {limits.max_queries} in one request"
-        )
+    check_count(len(texts), limits, what)
     longest = max(map(len, texts), default=0)
     if longest > limits.max_chars:
         raise BadRequest(

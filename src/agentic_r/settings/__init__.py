@@ -268,6 +268,20 @@ class ServeConfig(msgspec.Struct, frozen=True):
     cache_mib: Annotated[
         int, Meta(ge=0, description="Memory for answers of earlier queries, MiB; 0 keeps none.")
     ] = 64
+    shards: Annotated[
+        tuple[str, ...],
+        Meta(description="Servers that hold a part of the corpus each; empty: all of it is here."),
+    ] = ()
+    missing_shard: Annotated[
+        Literal["refuse", "answer"],
+        Meta(description="A shard is away: refuse with 503, or answer and say that it is partial."),
+    ] = "refuse"
+    shard_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds after which a shard counts as away.")
+    ] = 30.0
+    shard_token_env: Annotated[
+        str, Meta(description="Name of the environment variable with the shards' token.")
+    ] = ""
 
 
 class Config(msgspec.Struct, frozen=True):
