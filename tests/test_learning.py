@@ -10,8 +10,9 @@ import pytest
 
 from agentic_r.cli import main
 from agentic_r.data.questions import Questions
+from agentic_r.exchange.training_sets import write_training_set
 from agentic_r.learning import asked_hops
-from agentic_r.types import Question
+from agentic_r.types import Example, Question
 
 from .runs import write_config
 
@@ -106,3 +107,26 @@ def test_query_side_and_reranker_from_the_command_line(
     assert capsys.readouterr().out.startswith("iteration 1 retriever")
     assert main(["evaluate", str(config), "--split", "dev", *FAST, *options]) == 0
     assert "re-ranked iteration 1, k=2" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_training_on_a_file_of_upstream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Upstream's rows with row numbers for ids: mapped when asked, refused otherwise."""
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    given = tmp_path / "retriever_training_data.jsonl"
+    rows = [
+        Example(
+            "world", f"q{n}", f"Who? [SEP] query {n}", (str(n),), tuple(map(str, range(20, 35)))
+        )
+        for n in range(6)
+    ]
+    write_training_set(given, "upstream", rows)
+    options = ["--examples", str(given), "--form", "upstream"]
+    assert train(config, *options) == 1
+    assert "if they are row numbers, say --row-numbers" in capsys.readouterr().err
+    assert train(config, *options, "--row-numbers") == 0
+    said = capsys.readouterr().out
+    model = tmp_path / "runs" / "small" / "given" / "retriever" / "model"
+    assert f"--retriever.base {model}" in said and (model / "config.json").is_file()
+    assert train(config, *options, "--row-numbers", learner="agent") == 2
+    assert "--examples: got agent, expected retriever" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from typing import NoReturn
 from agentic_r import verbs
 from agentic_r.config import Config, load_config
 from agentic_r.converting import add_conversions
+from agentic_r.converting.examples import FORMATS
 from agentic_r.errors import AgenticRError, ConfigError
 
 Verb = Callable[[argparse.Namespace, Config], None]
@@ -144,6 +145,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = verb("evaluate", verbs.evaluate, "Measure every system and print the table.")
     _evaluate_options(evaluate)
     serve = verb("serve", verbs.serve, "Answer searches over HTTP and MCP, with a web page.")
+    _serve_options(serve)
+    _without_config(parsers)
+    return parser
+
+
+def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--mcp", action="store_true", help="tools over standard input and output")
     serve.add_argument("--host", default=None, help="address to listen at (serve.host)")
     serve.add_argument("--port", type=int, default=None, help="port, 0 for a free one (serve.port)")
@@ -154,6 +161,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="URL,URL",
         help="search these servers, each with a part of the corpus, as one (serve.shards)",
     )
+
+
+def _without_config(parsers: argparse._SubParsersAction[_Parser]) -> None:
+    """Describe the verbs that look at runs and files alone."""
     about = "Show what a run has done and what it owes."
     status = parsers.add_parser("status", help=about, description=about)
     status.add_argument("run", metavar="RUN", help="run folder, as runs/quickstart")
@@ -162,7 +173,6 @@ def build_parser() -> argparse.ArgumentParser:
     _report_options(parsers.add_parser("report", help=about, description=about))
     about = "Turn other systems' files into ours, and ours into theirs."
     add_conversions(parsers.add_parser("convert", help=about, description=about))
-    return parser
 
 
 def _label_options(label: argparse.ArgumentParser) -> None:
@@ -192,6 +202,15 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument(
         "--gpus", type=int, default=1, metavar="N", help="GPUs that --plan counts with"
+    )
+    train.add_argument(
+        "--examples", default="", metavar="FILE", help="train the retriever on this file alone"
+    )
+    train.add_argument(
+        "--form", choices=FORMATS, default="ours", help="format of --examples; docs/labelling.md"
+    )
+    train.add_argument(
+        "--row-numbers", action="store_true", help="--examples names passages by row in the corpus"
     )
     train.add_argument(
         "--engine",

@@ -134,6 +134,28 @@ def run_loop(
     return outcome
 
 
+def train_on(
+    run: Run, config: Config, path: Path | str, form: str = "ours", *, row_numbers: bool = False
+) -> Path:
+    """Train the base encoder on a file of examples; returns the stage's folder `given/retriever`.
+
+    `form` is a format of `exchange.training_sets`; with `row_numbers` its passages are rows of
+    the corpus, as upstream names them. Raises DataError where the file is malformed or names
+    passages that the corpus does not have, RunError where another file was trained on before.
+    """
+    from agentic_r.exchange.training_sets import by_row_number, check_ids, read_training_set
+
+    loop = open_loop(run, config)
+    base = open_encoder(config)
+    check_training(config, base)
+    examples = read_training_set(path, form).examples
+    if row_numbers:
+        examples = by_row_number(examples, loop.data.corpus)
+    check_ids(examples, loop.data.corpus)
+    trained(loop, "given/retriever", examples, base, base)
+    return run.folder / "given" / "retriever"
+
+
 def _refuse_search_only(config: Config) -> None:
     """Refuse settings that change what `search` and `ask` find, and that the loop would ignore."""
     retriever = config.retriever

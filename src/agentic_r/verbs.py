@@ -208,6 +208,9 @@ def train(options: argparse.Namespace, config: Config) -> None:
     if options.engine == "verl":
         _with_verl(options, config)
         return
+    if options.examples:
+        _on_given(options, config)
+        return
     if options.learner == "agent" and not config.agent.train.wanted:
         raise ConfigError("agent.train.epochs is 0, expected at least 1 to train the agent")
     if options.learner == "reranker" and not config.retriever.rerank.epochs:
@@ -221,6 +224,20 @@ def train(options: argparse.Namespace, config: Config) -> None:
 
         stage = run_folder(config) / f"iteration-{options.iteration}" / options.learner
         print(told(stage, config.retriever.train.dev_k))
+
+
+def _on_given(options: argparse.Namespace, config: Config) -> None:
+    """Train the retriever on a file of examples instead of the run's own labels."""
+    from agentic_r.learning import told
+    from agentic_r.loop import open_run, train_on
+
+    if options.learner != "retriever":
+        raise ConfigError(f"--examples: got {options.learner}, expected retriever")
+    given = (options.examples, options.form)
+    with open_run(config) as run:
+        folder = train_on(run, config, *given, row_numbers=options.row_numbers)
+    print(told(folder, config.retriever.train.dev_k))
+    print(f"done: {folder}\nTo use it: --retriever.base {folder / 'model'}")
 
 
 def _with_verl(options: argparse.Namespace, config: Config) -> None:
