@@ -356,3 +356,22 @@ def test_the_program_itself_exits_with_the_code(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("agentic-r: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_index_is_published_searched_and_checked(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    store = ["--retriever.store.url", str(tmp_path / "store"), "--retriever.store.name", "mine"]
+    assert "retriever.store.url" in refused("index", config, "--publish", code=2)
+    assert main(["index", str(config), "--publish", *store]) == 0
+    assert "mine is mine--" in capsys.readouterr().out
+    assert "no earlier version" in refused("index", config, "--roll-back", *store, code=2)
+    assert main(["index", str(config), "--publish", *store]) == 0
+    assert "which it was already" in capsys.readouterr().out
+    query = [str(config), f"where was {NAMES[0]} born"]
+    assert main(["search", *query]) == 0
+    expected = capsys.readouterr().out.splitlines()[1:]
+    assert main(["search", *query, "--retriever.kind", "qdrant", *store]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert found[0].startswith("qdrant")
+    assert found[1:] == expected

@@ -116,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     loop.add_argument("--fork", default="", metavar="NAME", help="new run that reuses what fits")
     index = verb("index", verbs.index, "Encode the corpus with the untouched encoder.")
     index.add_argument(
-        "--verify", action="store_true", help="read every byte of the run's indexes and compare"
+        "--verify", action="store_true", help="read all of the run's indexes and models and compare"
     )
     index.add_argument(
         "--publish", action="store_true", help="publish the newest index in retriever.store"

@@ -14,7 +14,7 @@ from agentic_r.protocols import Retriever
 
 if TYPE_CHECKING:
     from agentic_r.retriever.rerank import CrossEncoder
-    from agentic_r.retriever.stores import Store
+    from agentic_r.retriever.stores.qdrant import QdrantStore
 
 LOCAL = ("dense", "fused")
 """Kinds that search with the run's own index."""
@@ -79,7 +79,7 @@ def reranker_key(config: Config) -> str:
     return f"reranked:{model}:{settings.depth}:{settings.max_length}"
 
 
-def open_store(config: Config) -> Store:
+def open_store(config: Config) -> QdrantStore:
     """Open the vector engine of a config. Raises ConfigError where it lacks its address."""
     from agentic_r.retriever.stores.qdrant import QdrantStore
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -70,6 +71,7 @@ def index(options: argparse.Namespace, config: Config) -> None:
     """Encode the corpus with the untouched encoder; check or publish the indexes that are there."""
     from agentic_r.loop import run_folder
     from agentic_r.retriever.index import about, indexes, read_manifest, verify
+    from agentic_r.retriever.sealed import check_seal, sealed
 
     if options.roll_back or options.publish:
         _publish(options, config)
@@ -78,6 +80,8 @@ def index(options: argparse.Namespace, config: Config) -> None:
         for folder in indexes(run_folder(config)):
             manifest = verify(folder)
             print(f"{folder}: whole ({', '.join(manifest.files)}); {about(manifest)}")
+        for folder in sealed(run_folder(config)):
+            print(f"{folder}: whole ({check_seal(folder)} files of a model)")
         return
     outcome = _run(options, config, "base/index")
     folder = outcome.loop.run.folder / "base" / "index"
@@ -94,19 +98,26 @@ def _publish(options: argparse.Namespace, config: Config) -> None:
     from agentic_r.retriever.dense import DenseRetriever
     from agentic_r.retriever.publish import about_published, publish, roll_back
 
-    store, name = open_store(config), config.retriever.store.name
-    if options.roll_back:
-        print(about_published(name, roll_back(store, name)))
-        return
-    plain = msgspec.structs.replace(config.retriever.rerank, model="")
-    local = msgspec.structs.replace(config.retriever, kind="dense", cache="", rerank=plain)
-    with open_run(config) as run:
-        _, retrieval, _ = latest_retrieval(run, msgspec.structs.replace(config, retriever=local))
-    found = retrieval.retriever
-    assert isinstance(found, DenseRetriever)
-    folder, corpus = found.index.folder, found.corpus
-    with tqdm(total=len(corpus), desc="publishing", unit=" passage") as bar:
-        done = publish(store, name, folder, found.encoder, corpus, bar.update)
+    name = config.retriever.store.name
+    with closing(open_store(config)) as store:
+        store.aliases()  # one that is away is told before any long work
+        if options.roll_back:
+            print(about_published(name, roll_back(store, name)))
+            return
+        plain = msgspec.structs.replace(config.retriever.rerank, model="")
+        local = msgspec.structs.replace(config.retriever, kind="dense", cache="", rerank=plain)
+        with open_run(config) as run:
+            _, retrieval, _ = latest_retrieval(
+                run, msgspec.structs.replace(config, retriever=local)
+            )
+        found = retrieval.retriever
+        assert isinstance(found, DenseRetriever)
+        with tqdm(total=len(found.corpus), desc="publishing", unit=" passage") as bar:
+
+            def tick(count: int) -> None:
+                bar.update(count)
+
+            done = publish(store, name, found.index.folder, found.encoder, found.corpus, tick)
     print(about_published(name, done))
 
 

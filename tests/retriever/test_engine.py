@@ -8,7 +8,7 @@ from agentic_r.errors import ConfigError, MissingExtraError
 from agentic_r.retriever import engine
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.engine import EXACT, open_engine
-from agentic_r.retriever.precision import bf16_support
+from agentic_r.retriever.precision import bf16_pays
 
 TEXTS = [
     "The Kraus House stands in Kirkwood, Missouri, and was built by Frank Lloyd Wright. " * 4,
@@ -46,7 +46,7 @@ def test_a_small_corpus_is_encoded_exactly(encoder: Encoder) -> None:
 def test_auto_takes_what_the_machine_has_and_says_so(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    has = bf16_support(torch.device("cpu"))
+    has = bf16_pays(torch.device("cpu"))
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     found = open_engine(encoder, "auto", EXACT + 1)
     assert found.name == (f"bf16 ({has}) in torch on cpu" if has else "fp32 in torch on cpu")

@@ -53,7 +53,7 @@ def test_what_is_published_finds_what_the_index_finds(
     ticks: list[int] = []
     folder = local.index.folder
     done = publish(store, NAME, folder, local.encoder, CORPUS, ticks.append)
-    assert (done.count, sum(ticks), done.previous) == (300, 300, "")
+    assert (done.passages, sum(ticks), done.previous) == (300, 300, "")
     assert done.agreement is not None
     assert done.agreement > 0.99
     stored = StoredRetriever(local.encoder, store, NAME, CORPUS)

@@ -152,7 +152,7 @@ def _fresh(path: Path, table: Path) -> Header | None:
 
 
 def _make(path: Path, table: Path, text: Path) -> Header:
-    with _held(path):
+    with held(path):
         found = _fresh(path, table)  # another process may have made it meanwhile
         if found is not None:
             return found
@@ -179,8 +179,8 @@ def _make(path: Path, table: Path, text: Path) -> Header:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Keep other processes from making the same table at the same time; they wait."""
+def held(path: Path) -> Iterator[None]:
+    """Keep other processes from making the same files at the same time; they wait."""
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

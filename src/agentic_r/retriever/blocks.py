@@ -36,20 +36,22 @@ def measure(path: Path) -> Whole:
     return Whole(path.stat().st_size, blocks)
 
 
-def check_sizes(folder: Path, files: Mapping[str, Whole], remedy: str) -> None:
+def check_sizes(
+    folder: Path, files: Mapping[str, Whole], remedy: str, what: str = "an index"
+) -> None:
     """Raise DataError where a file is missing or has another size."""
     for name, whole in files.items():
         path = folder / name
         if not path.is_file():
-            raise DataError(f"{path}: there is no such file, expected an index; {remedy}")
+            raise DataError(f"{path}: there is no such file, expected {what}; {remedy}")
         size = path.stat().st_size
         if size != whole.size:
             raise DataError(f"{path}: damaged: got {size} bytes, expected {whole.size}; {remedy}")
 
 
-def check(folder: Path, files: Mapping[str, Whole], remedy: str) -> None:
+def check(folder: Path, files: Mapping[str, Whole], remedy: str, what: str = "an index") -> None:
     """Read every file and compare every block. Raises DataError naming the first damaged one."""
-    check_sizes(folder, files, remedy)
+    check_sizes(folder, files, remedy, what)
     for name, whole in files.items():
         path = folder / name
         with path.open("rb") as file:

@@ -8,7 +8,6 @@ It stands beside the table of the corpus file and is made at the first opening, 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import Stemmer
 
 from agentic_r.data.corpus import Corpus
+from agentic_r.data.table import held
 from agentic_r.errors import ConfigError
 from agentic_r.io import write_atomic
 from agentic_r.protocols import SEPARATOR
@@ -61,7 +61,11 @@ class BM25Retriever:
             self._index = self._made()
             return
         folder = corpus.beside.with_name(f"{corpus.beside.name}.bm25")
-        manifest = _fresh(folder, corpus) or self._write(folder)
+        manifest = _fresh(folder, corpus)
+        if manifest is None:
+            assert corpus.source is not None
+            with held(corpus.source):  # another process may have made it meanwhile
+                manifest = _fresh(folder, corpus) or self._write(folder)
         self._check = blocks.Check(folder, manifest.files, f"delete {folder}")
         if manifest.words:
             self._index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
@@ -108,7 +112,7 @@ class BM25Retriever:
                 yield np.array([words.setdefault(word, len(words)) for word in tokens], np.int32)
 
     def _write(self, folder: Path) -> Manifest:
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         index = self._made()
         temporary.mkdir(parents=True)

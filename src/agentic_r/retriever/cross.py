@@ -19,6 +19,7 @@ from agentic_r.io import write_atomic
 from agentic_r.retriever.encoder import plan
 from agentic_r.retriever.loading import find_folder, quiet
 from agentic_r.retriever.precision import Precision, autocast, resolve
+from agentic_r.retriever.sealed import check_seal, seal
 
 _GROUP_TOKENS = 2048
 
@@ -67,6 +68,7 @@ class CrossEncoder:
         """
         where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         folder = find_folder(name)
+        check_seal(folder)
         try:
             with quiet(), torch.random.fork_rng():
                 torch.manual_seed(seed)
@@ -149,3 +151,4 @@ class CrossEncoder:
         write_atomic(target / "README.md", card)
         about = {"max_length": self.max_length, "base": Path(self.base).name}
         write_atomic(target / "agentic_r_reranker.json", msgspec.json.encode(about))
+        seal(target)

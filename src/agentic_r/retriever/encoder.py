@@ -24,6 +24,7 @@ from agentic_r.retriever.folder import write_folder
 from agentic_r.retriever.loading import find_folder, quiet, read_model
 from agentic_r.retriever.pooling import EncoderSettings, pool, read_settings
 from agentic_r.retriever.precision import Precision, autocast, resolve
+from agentic_r.retriever.sealed import check_seal, seal
 
 Kind = Literal["query", "passage"]
 Vectors = npt.NDArray[np.float32]
@@ -72,9 +73,10 @@ class Encoder:
         its family say. `dtype` is that of the weights; "auto" is float32 on a CPU, else what the
         checkpoint says. `changes` are fields of `EncoderSettings` to have otherwise than its files
         say. Raises ConfigError where nothing of that name can be loaded or the model has fewer
-        positions.
+        positions, and DataError where a file of a model that was saved here is damaged.
         """
         folder = find_folder(name)
+        check_seal(folder)
         settings = msgspec.structs.replace(read_settings(folder, name), **(changes or {}))
         where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         model, tokenizer = read_model(folder, name, _dtype(dtype, where))
@@ -140,6 +142,7 @@ class Encoder:
             weights.chmod(0o644)  # written for its owner alone: a server could not read it
         settings = msgspec.structs.replace(self.settings, max_length=self.max_length)
         write_folder(target, settings, self.dimension, notes)
+        seal(target)
 
     def encode(
         self,

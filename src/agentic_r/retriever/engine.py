@@ -14,10 +14,10 @@ import torch
 from agentic_r.errors import ConfigError, MissingExtraError
 from agentic_r.retriever.encoder import Encoder, Vectors, padded
 from agentic_r.retriever.pooling import pool
-from agentic_r.retriever.precision import autocast, bf16_support, resolve
+from agentic_r.retriever.precision import autocast, bf16_pays, resolve
 
 EnginePrecision = Literal["auto", "fp32", "bf16", "openvino"]
-"""What a config may ask for: `openvino` is bf16 where the processor has it, else fp32."""
+"""What a config may ask for: `openvino` is bf16 where that is faster, else fp32."""
 
 EXACT = 20_000
 """Up to this many passages `auto` takes fp32: the whole costs a few minutes at most."""
@@ -36,18 +36,18 @@ def open_engine(encoder: Encoder, precision: EnginePrecision, passages: int) -> 
     """Choose what encodes `passages` passages.
 
     `auto` is exact fp32 for a small corpus. For a large one it is bf16: on a CPU through
-    OpenVINO where that is installed and can convert the model, else in torch where the processor
-    has it, else fp32. Raises MissingExtraError and ConfigError where OpenVINO was asked for by
-    name and is not installed or cannot convert the model.
+    OpenVINO where that is installed and can convert the model, else in torch; fp32 by the same
+    ways where the processor multiplies no faster in bf16. Raises MissingExtraError and ConfigError
+    where OpenVINO was asked for by name and is not installed or cannot convert the model.
     """
     cpu = encoder.device.type == "cpu"
     if precision == "auto" and passages > EXACT and cpu:
         if importlib.util.find_spec("openvino") is None:
-            return _torch(encoder, "auto")
+            return _plain(encoder)
         try:
             return _openvino(encoder)
         except ConfigError as error:
-            engine = _torch(encoder, "auto")
+            engine = _plain(encoder)
             return Engine(f"{engine.name}; {error}", engine.forward)
     if precision == "openvino":
         if not cpu:
@@ -57,7 +57,7 @@ def open_engine(encoder: Encoder, precision: EnginePrecision, passages: int) -> 
             )
         return _openvino(encoder)
     if precision == "auto":
-        precision = "auto" if passages > EXACT else "fp32"
+        return _plain(encoder) if passages > EXACT else _torch(encoder, "fp32")
     return _torch(encoder, precision)
 
 
@@ -67,7 +67,7 @@ def engines(encoder: Encoder) -> Iterator[Engine]:
     An OpenVINO that cannot convert the model, or converts it wrongly, is left out.
     """
     yield _torch(encoder, "fp32")
-    support = bf16_support(encoder.device)
+    support = bf16_pays(encoder.device)
     if support:
         yield _torch(encoder, "bf16")
     if encoder.device.type == "cpu" and importlib.util.find_spec("openvino") is not None:
@@ -77,6 +77,10 @@ def engines(encoder: Encoder) -> Iterator[Engine]:
                 yield _openvino(encoder)
         except ConfigError:
             return
+
+
+def _plain(encoder: Encoder) -> Engine:
+    return _torch(encoder, "bf16" if bf16_pays(encoder.device) else "fp32")
 
 
 def _torch(encoder: Encoder, precision: Literal["auto", "fp32", "bf16"]) -> Engine:
@@ -113,7 +117,7 @@ def _openvino(encoder: Encoder, *, bf16: bool = True) -> Engine:
         import openvino
     except ModuleNotFoundError:
         raise MissingExtraError("openvino", "openvino") from None
-    support = bf16_support(encoder.device) if bf16 else ""
+    support = bf16_pays(encoder.device) if bf16 else ""
     compiled = _compiled(openvino, encoder, "bf16" if support else "f32")
 
     def forward(ids: Sequence[Sequence[int]]) -> Vectors:

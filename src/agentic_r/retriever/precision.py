@@ -23,6 +23,17 @@ def bf16_support(device: torch.device) -> str:
     return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "")
 
 
+def bf16_pays(device: torch.device) -> str:
+    """Name the hardware that multiplies faster in bf16 than in fp32, or "" where none does.
+
+    Intel's AVX-512 does as many products a cycle in bf16 as in fp32 (measured on Sapphire Rapids
+    without AMX: 0.7 to 0.9 times the speed of fp32); AMD's from Zen 4 on does twice as many.
+    """
+    support = bf16_support(device)
+    intel = support == "avx512_bf16" and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    return "" if intel else support
+
+
 def resolve(precision: Precision, device: torch.device) -> tuple[bool, str]:
     """Decide (use bf16, what to tell the user) for `precision` on `device`."""
     support = bf16_support(device)

@@ -40,7 +40,7 @@ class Published(NamedTuple):
 
     version: str
     previous: str
-    count: int
+    passages: int
     agreement: float | None
 
 
@@ -183,4 +183,4 @@ def about_published(name: str, found: Published) -> str:
         else f"{found.agreement:.1%} of exact search on {QUERIES} known items"
     )
     before = f"; before it: {found.previous}" if found.previous else ""
-    return f"{name} is {found.version}, {found.count:,} passages, {tried}{before}"
+    return f"{name} is {found.version}, {found.passages:,} passages, {tried}{before}"

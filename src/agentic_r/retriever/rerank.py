@@ -12,6 +12,7 @@ from agentic_r.errors import ConfigError
 from agentic_r.protocols import Retriever
 from agentic_r.retriever.encoder import plan
 from agentic_r.retriever.loading import find_folder, first_line, quiet
+from agentic_r.retriever.sealed import check_seal
 from agentic_r.types import Hit
 
 
@@ -20,6 +21,7 @@ class CrossEncoder:
 
     def __init__(self, name: str, max_length: int = 512, batch_tokens: int = 4096) -> None:
         folder = find_folder(name)
+        check_seal(folder)
         model_class = transformers.AutoModelForSequenceClassification
         try:
             with quiet():
