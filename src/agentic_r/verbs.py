@@ -214,7 +214,7 @@ def train(options: argparse.Namespace, config: Config) -> None:
     if options.plan:
         from agentic_r.agent.memory import plan
 
-        print(plan(config, options.gpus))
+        print(plan(config, options.gpus, sharded=options.engine == "verl"))
         return
     if options.engine == "verl":
         _with_verl(options, config)

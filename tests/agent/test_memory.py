@@ -64,9 +64,19 @@ def test_a_7b_model_from_its_config_alone(tmp_path: Path) -> None:
     assert found["optimiser"] == 2 * found["weights"] == 2 * found["gradients"]
     assert "reference" not in found
     assert found["critic"] == pytest.approx(16 * 6.5e9, rel=0.02)
-    said = plan(full, gpus=8)
+    said = plan(full, gpus=8, sharded=True)
     assert "7,615.6 M parameters" in said
     assert "8 GPU(s)" in said
+
+    def share(said: str) -> float:
+        (line,) = [line for line in said.splitlines() if line.startswith("optimiser")]
+        return float(line.split()[1])
+
+    # Only verl shards: our own trainer has the whole optimiser on every GPU.
+    assert (
+        share(plan(full, gpus=8)) == share(plan(full)) == pytest.approx(8 * share(said), rel=0.01)
+    )
+    assert "Each GPU holds all of it" in plan(full, gpus=8)
     lora = config(tmp_path, ("agent.train.rl.lora_rank", "16"), ("agent.train.rl.kl", "loss"))
     adapted = needs(lora, shape, 4096)
     assert adapted["optimiser"] < 0.01 * found["optimiser"]

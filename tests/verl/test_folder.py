@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 from pathlib import Path
@@ -13,8 +14,9 @@ from agentic_r.cli import main
 from agentic_r.config import load_config
 from agentic_r.errors import ConfigError
 from agentic_r.verl.carried import Carrying, question_of
-from agentic_r.verl.folder import write
+from agentic_r.verl.folder import LOCK, write
 from agentic_r.verl.options import options, to_yaml
+from agentic_r.verl.preflight import versions
 from tests.runs import WORLD, write_config
 
 RL = """
@@ -156,3 +158,40 @@ def test_nothing_is_written_where_something_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         write(bad, tmp_path / "verl")
     assert not (tmp_path / "verl").exists()
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [
+        ({}, ""),
+        ({"verl": "0.9.4", "torch": "2.11.1+cu130"}, ""),  # a patch changes nothing here
+        ({"verl": "0.10.0"}, "verl: got 0.10.0, expected 0.9.1"),
+        ({"cachetools": None}, "cachetools is not installed, expected cachetools"),
+        ({"vllm": None}, r"vllm is not installed, expected vllm==0.24.0"),
+    ],
+)
+def test_the_preflight_compares_versions_by_their_series(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: dict[str, str | None],
+    said: str,
+) -> None:
+    (tmp_path / "requirements.txt").write_text(LOCK.format(version="0.1.0"))
+    listed = {
+        "verl": "0.9.1", "torch": "2.11.0+cpu", "vllm": "0.24.0", "transformers": "5.9.0",
+        "tensordict": "0.10.0", "cachetools": "6.0", "fastapi": "1", "uvicorn": "1",
+        "pyarrow": "26.0", "agentic-r": "0.1.0",
+    }  # fmt: skip
+
+    def version(name: str) -> str:
+        found = (listed | installed)[name]
+        if found is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    if said:
+        with pytest.raises(ConfigError, match=said):
+            versions(tmp_path)
+    else:
+        assert "verl 0.9" in versions(tmp_path)

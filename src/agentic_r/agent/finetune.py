@@ -53,6 +53,7 @@ def finetune(
     source = str(tiny_checkpoint()) if config.model == TINY else config.model
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     limit = min(int(model.config.max_position_embeddings), 1 << 20)
     encoded = encode(trajectories, tokenizer, dialect, limit)
     examples = [example for example in encoded if example is not None]

@@ -3,7 +3,7 @@
 Needs the model's config.json alone. Formulas, with P parameters, t trained ones, b = 2^30 bytes:
 weights and gradients 4 P and 4 t bytes, AdamW 8 t, the reference and a critic of its own likewise;
 activations and logits as `_activations` says; the rollout's keys and values 2 layers heads d each
-position. What is sharded over GPUs is divided by their number.
+position. verl shards what learns over the GPUs; our own trainer holds all of it on each.
 """
 
 from __future__ import annotations
@@ -139,17 +139,18 @@ def _activations(
     return {"activations": kept + 4 * tokens * length, "logits": logits}
 
 
-def plan(config: Config, gpus: int = 1) -> str:
+def plan(config: Config, gpus: int = 1, *, sharded: bool = False) -> str:
     """Return a table of what is needed on each of `gpus` GPUs, in GiB.
 
-    Trajectories are taken to be as long as the settings allow, or as the model reads.
+    Trajectories are taken to be as long as the settings allow, or as the model reads. `sharded`
+    spreads weights, gradients, optimiser, reference and critic over the GPUs, as verl does.
     """
     if gpus < 1:
         raise ConfigError(f"--gpus: got {gpus}, expected at least 1")
     shape = read_shape(config.agent.model)
     length = min(longest(config), shape.reads)
     found = needs(config, shape, length)
-    sharded = {"weights", "gradients", "optimiser", "reference", "critic"}
+    spread = {"weights", "gradients", "optimiser", "reference", "critic"} if sharded else set()
     lines = [
         f"{config.agent.model}: {shape.parameters / 1e6:,.1f} M parameters, method "
         f"{config.agent.train.method}, trajectories of up to {length:,} tokens, {gpus} GPU(s)",
@@ -158,12 +159,14 @@ def plan(config: Config, gpus: int = 1) -> str:
     ]
     total = 0.0
     for name, size in found.items():
-        share = size / GIB / (gpus if name in sharded else 1)
+        share = size / GIB / (gpus if name in spread else 1)
         total += share
         lines.append(f"{name:<18}{share:>12.3f}")
     lines.append(f"{'all':<18}{total:>12.3f}")
     if gpus > 1:
-        lines += ["", "Sharded over the GPUs: " + ", ".join(n for n in found if n in sharded)]
+        told = "Sharded over the GPUs: " + ", ".join(n for n in found if n in spread)
+        whole = "Each GPU holds all of it; --engine verl shards what learns"
+        lines += ["", told if sharded else whole]
     return "\n".join(lines)
 
 

@@ -150,8 +150,9 @@ class Trainer:
     def update(self, batch: Sequence[Encoded]) -> Progress:
         """Take one step on a batch and return its loss and token accuracy."""
         self.model.train()
-        with arithmetic(self.precision, "cpu"):
-            logits, targets = written_logits(self.model, *pad(batch))
+        device = next(self.model.parameters()).device
+        with arithmetic(self.precision, device.type):
+            logits, targets = written_logits(self.model, *(part.to(device) for part in pad(batch)))
             loss = torch.nn.functional.cross_entropy(logits, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         self.descent.step()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,21 +24,26 @@ Check = Callable[[Path], str]
 
 
 def versions(folder: Path) -> str:
-    """Compare what is installed with requirements.txt."""
+    """Compare what is installed with requirements.txt: every package there, of the same series."""
     found = []
     for line in (folder / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        name, equals, wanted = line.partition("==")
-        if line.startswith("#") or not equals:
+        if line.startswith("#"):
             continue
-        name = name.partition("[")[0]
+        name = re.split(r"[\[<>=]", line, maxsplit=1)[0]
+        wanted = line.partition("==")[2]
         try:
             got = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            raise ConfigError(f"{name} is not installed, expected {wanted}") from None
-        if got.split("+")[0] != wanted:
+            raise ConfigError(f"{name} is not installed, expected {line}") from None
+        if wanted and _series(got) != _series(wanted):
             raise ConfigError(f"{name}: got {got}, expected {wanted} (requirements.txt)")
         found.append(f"{name} {got}")
     return ", ".join(found)
+
+
+def _series(version: str) -> list[str]:
+    """The first two numbers of a version: what patches leave alone."""
+    return version.split("+")[0].split(".")[:2]
 
 
 def settings(folder: Path) -> str:
