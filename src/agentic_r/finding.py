@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from agentic_r.retriever.rerank import CrossEncoder
     from agentic_r.retriever.stores.qdrant import QdrantStore
 
-LOCAL = ("dense", "fused")
-"""Kinds that search with the run's own index."""
+LOCAL = ("dense", "fused", "qdrant")
+"""Kinds that search with the run's own index, or with its encoder at least."""
 
 
 def compose(

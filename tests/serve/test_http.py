@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 from typing import Any
 
 import httpx
@@ -11,8 +12,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from agentic_r.errors import OutageError
+from agentic_r.serve.http import App
 from agentic_r.serve.openapi import OPERATIONS
 from agentic_r.serve.pages import PAGES
+from agentic_r.serve.routes import Service
+from agentic_r.settings import ServeConfig
 from tests.serve.conftest import Client, Longest, Make, served
 
 JSON = {"content-type": "application/json"}
@@ -191,6 +196,76 @@ def test_openais_own_client(client: Client) -> None:
     assert client.run(asked()).data[0].embedding == [3.0, 1.0]
 
 
+def test_a_router_searches_by_vector(make: Make) -> None:
+    """What `/shard/search` answers; tests/serve/test_shards.py has the other side."""
+    offered, words = served()
+
+    def search_vectors(vectors: Any, k: int) -> Any:
+        return [words.search([f"number {int(row[0])}"], k)[0] for row in vectors]
+
+    words.search_vectors = search_vectors  # type: ignore[attr-defined]
+    main = dataclasses.replace(offered.main, index="side")
+    client = make(what=dataclasses.replace(offered, offers=(main, *offered.offers[1:])))
+    row = base64.b64encode(np.array([7, 0], "<f4").tobytes()).decode()
+    body = {"vectors": [row, row], "topk": 2, "index": "side"}
+    reply = client.post("/shard/search", body).json()
+    assert reply["version"] == client.get("/v1/info").json()["version"]
+    assert [hits[0]["id"] for hits in reply["result"]] == ["n7", "n7"]
+    assert reply["result"][0][0]["score"] == 2.0
+    assert client.post("/shard/search", {**body, "vectors": []}).json()["result"] == []
+    for key in ("index", "version"):
+        assert client.post("/shard/search", {**body, key: "other"}).status_code == 409
+    assert client.post("/shard/search", {**body, "version": reply["version"]}).is_success
+    nan = base64.b64encode(np.array([np.nan, 0], "<f4").tobytes()).decode()
+    for vectors in ([row[:-4]], [row + row], [nan], ["?"], [1], "x", [row] * 4097):
+        bad = client.post("/shard/search", {**body, "vectors": vectors})
+        assert bad.status_code == 422, vectors
+
+
+def test_a_router_that_follows_late_is_answered_by_the_version_before() -> None:
+    versions = []
+    for at in range(3):
+        offered, words = served(f"v{at}")
+        words.search_vectors = lambda vectors, k: [[] for _ in vectors]  # type: ignore[attr-defined]
+        main = dataclasses.replace(offered.main, index=f"side {at}")
+        versions.append(dataclasses.replace(offered, offers=(main,)))
+    opened = iter(versions)
+    client = Client(lambda: App(Service(lambda: next(opened), ServeConfig()), "0"))
+    row = base64.b64encode(np.zeros(2, "<f4").tobytes()).decode()
+
+    def asked(side: int) -> int:
+        body = {"vectors": [row], "topk": 1, "index": f"side {side}"}
+        return client.post("/shard/search", body).status_code
+
+    try:
+        assert [asked(at) for at in range(3)] == [200, 409, 409]
+        client.run(client.app.service.reload())
+        assert [asked(at) for at in range(3)] == [200, 200, 409]
+        client.run(client.app.service.reload())
+        assert [asked(at) for at in range(3)] == [409, 200, 200]
+    finally:
+        client.close()
+
+
+def test_what_is_behind_and_away_is_a_503(make: Make) -> None:
+    offered, words = served(pause=0.05)
+    client = make(what=offered)
+
+    def away(queries: Any, k: int) -> Any:
+        raise OutageError("shard http://h: away")
+
+    words.search = away  # type: ignore[method-assign]
+
+    async def crowd() -> list[httpx.Response]:
+        bodies = [{"queries": [f"q{at}"]} for at in range(5)]
+        return await asyncio.gather(*(client.send("POST", "/retrieve", json=b) for b in bodies))
+
+    for reply in client.run(crowd()):
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+        assert "shard http://h: away" in reply.json()["error"]["message"]
+    assert client.app.service.metrics.events["outage"] == 5
+
+
 def test_reranking_where_there_is_a_reranker(make: Make, client: Client) -> None:
     body = {"query": "q", "documents": ["aa", "aaaa", "a"]}
     reply = client.post("/rerank", body)
@@ -223,8 +298,11 @@ WRONG = (None, "Bearer", "Bearer wrong", "Bearer s3cre", "s3cret", "Basic xyz", 
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_the_token_guards_everything_but_healthz(make: Make, method: str, path: str) -> None:
+def test_the_token_guards_everything_but_healthz(
+    make: Make, caplog: pytest.LogCaptureFixture, method: str, path: str
+) -> None:
     client = make(token="s3cret")
+    caplog.set_level(0)
     for given in WRONG:
         headers = {} if given is None else {"authorization": given.encode("latin-1")}
         status = client.request(method, path, headers=headers).status_code
@@ -234,6 +312,7 @@ def test_the_token_guards_everything_but_healthz(make: Make, method: str, path: 
     basic = {"authorization": "Basic " + base64.b64encode(b"me:s3cret").decode()}
     status = client.request(method, path, headers=basic).status_code
     assert (status == 401) == (path == "/admin/reload")
+    assert "s3cre" not in caplog.text
 
 
 def test_reloading_needs_a_token_to_be_set(client: Client, make: Make) -> None:
@@ -293,6 +372,61 @@ def test_a_full_queue_turns_away_and_says_for_how_long(make: Make) -> None:
     assert counts.count(200) == 4
     assert all(int(r.headers["retry-after"]) >= 1 for r in replies if r.status_code == 503)
     assert client.app.service.metrics.events["rejected"] == 16
+
+
+def test_four_hundred_clients_on_a_queue_of_64(make: Make) -> None:
+    client = make({"queue": 64, "batch": 8, "cache_mib": 0}, what=served(pause=0.01)[0])
+
+    async def crowd() -> list[httpx.Response]:
+        bodies = [{"queries": [f"q{at}"]} for at in range(400)]
+        return await asyncio.gather(*(client.send("POST", "/retrieve", json=b) for b in bodies))
+
+    replies = client.run(crowd())
+    assert {reply.status_code for reply in replies} == {200, 503}
+    done = sum(reply.status_code == 200 for reply in replies)
+    events = client.app.service.metrics.events
+    assert (done >= 64, events["rejected"]) == (True, 400 - done)
+    assert len(client.app.service.batcher) == 0
+    assert client.post("/retrieve", {"queries": ["after"]}).status_code == 200
+
+
+def test_fifty_changes_of_the_index_under_32_clients() -> None:
+    """No request fails, and every reply is of the one version that it names."""
+    versions = [served(f"v{at % 2}", add=100.0 * (at % 2))[0] for at in range(51)]
+    tops = {each.version: 100.0 * (at % 2) for at, each in enumerate(versions[:2])}
+    opened = iter(versions)
+    client = Client(lambda: App(Service(lambda: next(opened), ServeConfig()), "0"))
+    replies: list[httpx.Response] = []
+
+    async def ask(number: int, done: asyncio.Event) -> None:
+        at = 0
+        while not done.is_set():
+            at += 1
+            queries = [f"ulm {number} {at}", "nothing"]
+            body = {"queries": queries, "topk": 1, "return_scores": True}
+            replies.append(await client.send("POST", "/retrieve", json=body))
+
+    async def whole() -> None:
+        done = asyncio.Event()
+        clients = [asyncio.ensure_future(ask(number, done)) for number in range(32)]
+        for _ in range(50):
+            await client.app.service.reload()
+            await asyncio.sleep(0.005)
+        done.set()
+        await asyncio.gather(*clients)
+
+    try:
+        client.run(whole())
+    finally:
+        client.close()
+    seen = set()
+    for reply in replies:
+        assert reply.status_code == 200, reply.text
+        top = tops[reply.headers["x-index-version"]]
+        [[first], [second]] = reply.json()["result"]
+        assert (first["score"], second["score"]) == (top + 1, top)
+        seen.add(top)
+    assert seen == {0.0, 100.0}
 
 
 def test_answers_are_remembered(make: Make) -> None:

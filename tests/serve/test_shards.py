@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,11 +24,15 @@ from agentic_r.config import load_config
 from agentic_r.errors import ConfigError, DataError, MismatchError, OutageError
 from agentic_r.serve import shards as module
 from agentic_r.serve import wire
+from agentic_r.serve.http import App
+from agentic_r.serve.offer import Opener
+from agentic_r.serve.routes import Service
 from agentic_r.serve.shards import Partial, ShardedRetriever, Shards, _best
 from agentic_r.served import Opening
+from agentic_r.settings import ServeConfig
 from tests.serve.process import find, process, write_config
 
-pytest.importorskip("uvicorn")
+uvicorn = pytest.importorskip("uvicorn")
 
 
 class Vectors:
@@ -102,12 +108,13 @@ def test_vectors_go_to_all_and_the_best_come_back(fakes: list[Fake]) -> None:
     for each in fakes:
         [asked] = each.asked
         assert [np.frombuffer(v, "<f4").tolist() for v in asked.vectors] == [[2, 1], [4, 1]]
-        assert (asked.topk, asked.index) == (3, "side")
+        assert (asked.topk, asked.index, asked.version) == (3, "side", "v")
 
 
 BROKEN = [
     lambda _: (500, {}),
     lambda _: (503, {"error": {"message": "loading"}}),
+    lambda _: (409, {"error": {"message": "another version"}}),
     lambda _: (200, b"no json"),
     lambda _: (200, {"version": "v", "result": [[{"id": "a"}]]}),
     lambda _: (200, {"version": "v", "result": []}),
@@ -169,30 +176,64 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_config(tmp_path_factory.mktemp("shards"))
 
 
-def part_of(whole: Path, number: int, parts: int) -> list[str]:
-    """The flags that serve one part of the corpus."""
+def part_of(whole: Path, number: int, parts: int) -> list[tuple[str, str]]:
+    """The settings that serve one part of the corpus."""
     lines = whole.with_name("corpus.jsonl").read_text().splitlines(keepends=True)
     size = -(-len(lines) // parts)
-    path = whole.with_name(f"part-{number}.jsonl")
+    path = whole.with_name(f"part-{number}-of-{parts}.jsonl")
     path.write_text("".join(lines[number * size : (number + 1) * size]))
-    return ["--data.corpus", str(path), "--name", f"part-{number}"]
+    return [("data.corpus", str(path)), ("name", path.stem)]
+
+
+class Listening:
+    """A server on a port of its own, in a thread."""
+
+    def __init__(self, opener: Opener, limits: ServeConfig) -> None:
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._main(opener, limits)))
+        self.thread.start()
+        assert self.ready.wait(300)
+
+    async def _main(self, opener: Opener, limits: ServeConfig) -> None:
+        service = Service(opener, limits)
+        await service.load()
+        settings = uvicorn.Config(App(service, "0"), log_level="error", lifespan="off")
+        self.server = uvicorn.Server(settings)
+        self.ready.set()
+        await self.server.serve([self.socket])
+
+    def kill(self) -> None:
+        self.server.should_exit = self.server.force_exit = True
+        self.thread.join()
 
 
 def get(url: str) -> httpx.Response:
     return httpx.get(url, timeout=60)
 
 
-def test_three_processes_find_what_one_does(whole: Path) -> None:
+def opening(path: Path, more: list[tuple[str, str]]) -> Opening:
+    return Opening(load_config(path, more))
+
+
+def test_three_servers_find_what_one_does_and_one_is_killed(whole: Path) -> None:
     queries = [f"where was {name} born" for name in ("ada", "bo", "oskar", "the city of 7")]
-    one = Opening(load_config(whole))().main.retriever.search(queries, 5)
+    one = opening(whole, [])().main.retriever.search(queries, 5)
     with ExitStack() as stack:
-        shards = [
-            stack.enter_context(process(whole, *part_of(whole, number, 3))) for number in range(3)
-        ]
-        urls = ",".join(url for _, url in shards)
-        flags = ("--serve.cache_mib", "0", "--shards", urls)
-        _, strict = stack.enter_context(process(whole, *flags))
-        _, lenient = stack.enter_context(process(whole, *flags, "--serve.missing_shard", "answer"))
+
+        def start(more: list[tuple[str, str]]) -> Listening:
+            found = opening(whole, more)
+            made = Listening(found, found.config.serve)
+            stack.callback(made.kill)
+            return made
+
+        shards = [start(part_of(whole, number, 3)) for number in range(3)]
+        urls = json.dumps([each.url for each in shards])
+        flags = [("serve.cache_mib", "0"), ("serve.shards", urls)]
+        strict = start(flags).url
+        lenient = start([*flags, ("serve.missing_shard", "answer")]).url
         for url in (strict, lenient):
             reply = find(url, *queries, topk=5, return_scores=True).json()
             assert set(reply) == {"result"}
@@ -204,18 +245,27 @@ def test_three_processes_find_what_one_does(whole: Path) -> None:
         assert get(f"{strict}/v1/info").json()["passages"] == 42
         assert get(f"{strict}/passages/p41").json()["id"] == "p41"
         assert get(f"{strict}/passages/p42").status_code == 404
-        shards[1][0].kill()
-        shards[1][0].wait()
+        shards[1].kill()
         refused = find(strict, "after the kill")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         message = refused.json()["error"]["message"]
-        assert f"1 of 3 shards do not answer: shard {shards[1][1]}" in message
+        assert f"1 of 3 shards do not answer: shard {shards[1].url}" in message
         partial = find(lenient, *queries, topk=50, return_scores=True).json()
         assert partial["partial"] is True
         assert {len(hits) for hits in partial["result"]} == {28}
         assert get(f"{lenient}/passages/p41").json()["id"] == "p41"
         assert get(f"{lenient}/passages/p20").status_code == 503
-        assert get(f"{lenient}/readyz").json()["shards"][shards[1][1]] == "away"
+        assert get(f"{lenient}/readyz").json()["shards"][shards[1].url] == "away"
         said = get(f"{lenient}/metrics").text
         assert 'agentic_r_events_total{event="partial"} 1' in said
-        assert f'agentic_r_shard_up{{shard="{shards[1][1]}"}} 0' in said
+        assert f'agentic_r_shard_up{{shard="{shards[1].url}"}} 0' in said
+
+
+def test_the_command_line_routes(whole: Path) -> None:
+    flags = [text for key, value in part_of(whole, 0, 1) for text in (f"--{key}", value)]
+    with process(whole, *flags) as (_, shard), process(whole, "--shards", shard) as (_, router):
+        reply = find(router, "where was ada born", topk=2)
+        assert reply.json() == find(shard, "where was ada born", topk=2).json()
+        assert [each["name"] for each in get(f"{router}/v1/info").json()["retrievers"]] == [
+            "shards"
+        ]

@@ -13,6 +13,7 @@ import torch
 
 from agentic_r.errors import ConfigError, MissingExtraError
 from agentic_r.retriever.encoder import Encoder, Vectors, padded
+from agentic_r.retriever.loading import quiet
 from agentic_r.retriever.pooling import pool
 from agentic_r.retriever.precision import autocast, bf16_pays, resolve
 
@@ -146,7 +147,7 @@ def _compiled(openvino: Any, encoder: Encoder, precision: str) -> Any:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with torch.inference_mode(), warnings.catch_warnings():
+        with torch.inference_mode(), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = openvino.convert_model(_Pooled(encoder), example_input=example)
     except Exception as error:  # whatever a tracer and a converter may raise for a new model

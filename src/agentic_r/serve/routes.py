@@ -80,8 +80,9 @@ class Service:
                 raise
             if self._served is None or opened.version != self._served.version:
                 self.cache.clear()
+                self._before = self._served
             self.metrics.events["reloaded"] += self._served is not None
-            self._before, self._served = self._served, opened
+            self._served = opened
             self._runs = RunReader(opened.run) if opened.run is not None else None
             return opened
 
@@ -165,18 +166,21 @@ class Service:
         """Answer `/shard/search`: what this server's part has for a router's vectors.
 
         The version before the last reload answers too, until the router has followed. Raises
-        BadRequest 409 where no index is of that encoder, 422 for vectors that cannot be.
+        BadRequest 409 where no index is of that encoder or version, 422 for vectors that cannot be.
         """
         wire.check_count(len(body.vectors), self.limits, "vectors")
         k = wire.check_topk(body.topk, len(body.vectors), self.limits)
-        versions = [self.served, *([self._before] if self._before else [])]
-        for served in versions:
+        for served in (self.served, self._before):
+            if served is None or body.version not in (None, served.version):
+                continue
             offer = next((o for o in served.offers if o.index == body.index), None)
             if offer is not None and isinstance(offer.retriever, ByVector):
                 break
         else:
             raise BadRequest(
-                409, f"index: got {body.index!r:.80}, this server has none of that encoder"
+                409,
+                f"got index {body.index!r:.80} of version {body.version!r:.80}, this server has "
+                f"version {self.served.version}; reload the router",
             )
         size = 4 * offer.encoder.dimension if offer.encoder else 0
         for at, vector in enumerate(body.vectors):

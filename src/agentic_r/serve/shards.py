@@ -57,6 +57,7 @@ class Shard:
     def __init__(self, url: str, token: str, timeout: float) -> None:
         self.url = url.rstrip("/")
         self.failures = 0
+        self.version: str | None = None
         self._away_until = 0.0
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
@@ -74,8 +75,7 @@ class Shard:
     def ask(self, method: str, path: str, reply: type[T], body: bytes | None = None) -> T:
         """Send one request and read the reply; a lost connection is tried once more.
 
-        Raises DataError for a passage that is not there, MismatchError where the shard has no
-        such index, OutageError for all else.
+        Raises DataError for what is not there, OutageError for all else.
         """
         if not self.up:
             raise OutageError(f"shard {self.url} did not answer a moment ago")
@@ -97,8 +97,6 @@ class Shard:
         said = f"HTTP {found.status_code}: {found.text[:200]}"
         if found.status_code == 404:
             raise DataError(f"shard {self.url}: {said}")
-        if found.status_code == 409:
-            raise MismatchError(f"shard {self.url}: {said}")
         raise self.failed(said)
 
     def failed(self, why: str) -> OutageError:
@@ -128,11 +126,13 @@ class Shards:
     def open(self, side: str) -> None:
         """Ask every shard what it has and refuse one without an index for the passage side `side`.
 
-        Raises MismatchError for that, OutageError where a shard does not answer.
+        The versions that are there now are those that will be searched. Raises MismatchError for
+        another index, OutageError where a shard does not answer.
         """
         self._infos = self.ask(lambda shard: shard.ask("GET", "/v1/info", wire.Info))
         for shard, info in zip(self.shards, self._infos, strict=True):
             sides = [offer.index for offer in info.retrievers] if info is not None else [side]
+            shard.version = info.version if info is not None else None
             if side not in sides:
                 raise MismatchError(
                     f"shard {shard.url}: its index was built with encoder "
@@ -209,16 +209,15 @@ class ShardedRetriever:
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return the `k` best hits of all shards for each query; equal scores in their order.
 
-        Raises OutageError and MismatchError as `Shards` does.
+        Raises OutageError as `Shards` does, DataError for a passage that two shards have.
         """
         if k < 1:
             raise ConfigError(f"got k = {k}, expected at least 1")
         vectors = np.ascontiguousarray(self._encoder.encode(list(queries), "query"), "<f4")
-        body = msgspec.json.encode(
-            wire.SearchVectors([each.tobytes() for each in vectors], k, self._encoder.passage_side)
-        )
+        rows, side = [each.tobytes() for each in vectors], self._encoder.passage_side
 
         def one(shard: Shard) -> wire.VectorHits:
+            body = msgspec.json.encode(wire.SearchVectors(rows, k, side, shard.version))
             found = shard.ask("POST", "/shard/search", wire.VectorHits, body)
             if len(found.result) != len(queries):
                 raise shard.failed(f"{len(found.result)} results for {len(queries)} queries")

@@ -173,12 +173,14 @@ class Health(msgspec.Struct, omit_defaults=True):
 class SearchVectors(msgspec.Struct, forbid_unknown_fields=True):
     """Vectors of queries, for a router over shards: float32, little-endian, base64.
 
-    `index` names the encoder that the passages have to have gone through.
+    `index` names the encoder that the passages have to have gone through, `version` the version
+    of the shard that the router has opened.
     """
 
     vectors: list[bytes]
     topk: AtLeastOne
     index: str
+    version: str | None = None
 
 
 class VectorHits(msgspec.Struct):

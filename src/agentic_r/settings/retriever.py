@@ -123,8 +123,8 @@ class RerankConfig(msgspec.Struct, frozen=True):
     model: Annotated[
         str,
         Meta(
-            description="Cross-encoder that search and ask rank anew with: folder or hub name; "
-            "empty ranks nothing anew."
+            description="Cross-encoder that search, ask and serve rank anew with: folder or hub "
+            "name; empty ranks nothing anew."
         ),
     ] = ""
     depth: Annotated[int, Meta(ge=1, description="Passages that are ranked anew.")] = 50
@@ -164,7 +164,9 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
 
     kind: Annotated[
         Literal["dense", "bm25", "fused", "remote", "web", "qdrant"],
-        Meta(description="What search and ask use; fused: dense and BM25. The loop is dense."),
+        Meta(
+            description="What search, ask and serve use; fused: dense and BM25. The loop is dense."
+        ),
     ] = "dense"
     cache: Annotated[
         str, Meta(description="File that keeps what search and ask found; empty keeps nothing.")
