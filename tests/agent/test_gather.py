@@ -80,3 +80,24 @@ def test_a_cancelled_request_is_not_worked_on() -> None:
 
     assert asyncio.run(main()) == 2
     assert seen == [[2]]
+
+
+@pytest.mark.parametrize("patience", range(1, 16))
+def test_a_loop_that_closes_under_a_batch_is_no_fault(patience: int) -> None:
+    told: list[object] = []
+    gather: Gather[int, int] = Gather(lambda items: items, patience=patience, threaded=True)
+
+    async def main() -> asyncio.Future[int]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        await loop.run_in_executor(None, int)  # there are threads to be shut down
+        return gather.put(1)
+
+    left = asyncio.run(main())
+    assert told == []
+    assert left.cancelled() or not left.done() or left.result() == 1
+
+    async def again() -> int:
+        return await gather.submit(2)
+
+    assert asyncio.run(again()) == 2  # on another loop it works as before

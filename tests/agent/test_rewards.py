@@ -110,3 +110,13 @@ def test_a_function_has_to_return_a_number() -> None:
     reward = Rewarder(RewardConfig(function=f"{__name__}:words"))
     with pytest.raises(ConfigError, match="returned 'many' for question 1"):
         reward(trajectory("<answer>x</answer>"))
+
+
+def test_choices_and_patterns_are_rewarded_as_the_table_scores_them() -> None:
+    said = Turn("B", "answer", answer="B")
+    choices = Question("1", "Who?", ("Ada Bo",), "", {"choices": ["Ulm", "Ada Bo"]})
+    chosen = Trajectory("1", choices, (said,), "answered")
+    assert (em(chosen), token_f1(chosen)) == (1.0, 1.0)
+    patterns = Question("1", "Who?", ("[a-c]",), "", {"patterns": True})
+    assert em(Trajectory("1", patterns, (said,), "answered")) == 1.0
+    assert em(Trajectory("1", Question("1", "Who?", ("[a-c]",)), (said,), "answered")) == 0.0

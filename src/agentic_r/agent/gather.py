@@ -62,7 +62,12 @@ class Gather(Generic[Item, Result]):
             return
         batch = self._next_batch()
         if self._threaded and batch:
-            work = loop.run_in_executor(None, self._results, batch)
+            try:
+                work = loop.run_in_executor(None, self._results, batch)
+            except RuntimeError:  # after Ctrl-C the loop closes, and nobody waits any more
+                for _, future in batch:
+                    future.cancel()
+                return
             work.add_done_callback(lambda done: self._told(loop, batch, done.result()))
             return
         self._told(loop, batch, self._results(batch))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agentic_r.errors import ConfigError
-from agentic_r.metrics import exact_match, f1
+from agentic_r.metrics import score_question
 from agentic_r.settings import RewardConfig
 from agentic_r.types import Trajectory
 
@@ -20,12 +20,12 @@ TrajectoryReward = Callable[[Trajectory], float]
 
 def em(trajectory: Trajectory) -> float:
     """Return 1 where the answer that the agent wrote is a right one (contracts B9), else 0."""
-    return exact_match(trajectory.answer, trajectory.question.answers)
+    return score_question(trajectory.question, trajectory.answer).em
 
 
 def token_f1(trajectory: Trajectory) -> float:
     """Return the token F1 of the answer that the agent wrote, 0-1."""
-    return f1(trajectory.answer, trajectory.question.answers)
+    return score_question(trajectory.question, trajectory.answer).f1
 
 
 def well_formed(trajectory: Trajectory) -> float:

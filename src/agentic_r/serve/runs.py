@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentic_r.metrics import exact_match
+from agentic_r.metrics import score_question
 from agentic_r.serve.wire import BadRequest
 from agentic_r.types import Trajectory
 
@@ -105,5 +105,5 @@ class RunReader:
 
 
 def _correct(trajectory: Trajectory) -> bool | None:
-    answers = trajectory.question.answers
-    return exact_match(trajectory.answer, answers) == 1.0 if answers else None
+    question = trajectory.question
+    return score_question(question, trajectory.answer).em == 1.0 if question.answers else None
