@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -88,13 +87,15 @@ def reranker_key(config: Config) -> str:
 
 
 def open_store(config: Config) -> QdrantStore:
-    """Open the vector engine of a config. Raises ConfigError where it lacks its address."""
+    """Open the vector engine of a config. Raises ConfigError where it lacks address or key."""
     from agentic_r.retriever.stores.qdrant import QdrantStore
+    from agentic_r.serve.secret import secret
 
     store = config.retriever.store
     if not store.url:
         raise ConfigError("retriever.store.url: got none, expected the address of a Qdrant server")
-    return QdrantStore(store.url, os.environ.get(store.api_key_env, ""), store.timeout)
+    token = secret("retriever.store.api_key_env", store.api_key_env)
+    return QdrantStore(store.url, token, store.timeout)
 
 
 def _stored(
