@@ -374,4 +374,6 @@ def test_an_index_is_published_searched_and_checked(
     assert main(["search", *query, "--retriever.kind", "qdrant", *store]) == 0
     found = capsys.readouterr().out.splitlines()
     assert found[0].startswith("qdrant")
-    assert found[1:] == expected
+    # Scores and titles: of passages that differ in unknown words alone, any may come first.
+    words = [[line.split()[at] for at in (0, 1, -1)] for line in expected[::2]]
+    assert [[line.split()[at] for at in (0, 1, -1)] for line in found[1::2]] == words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from agentic_r.io import digest_file, fingerprint
 from agentic_r.protocols import Retriever
 
 if TYPE_CHECKING:
-    from agentic_r.retriever.rerank import CrossEncoder
+    from agentic_r.retriever.rerank import Reranker
     from agentic_r.retriever.stores.qdrant import QdrantStore
 
 LOCAL = ("dense", "fused", "qdrant")
@@ -24,7 +23,7 @@ def compose(
     config: Config,
     corpus: Corpus,
     dense: Callable[[], tuple[Retriever, str]],
-    reranker: CrossEncoder | None = None,
+    reranker: Reranker | None = None,
 ) -> tuple[Retriever, str]:
     """Return the retriever of a config and what identifies it.
 
@@ -40,7 +39,7 @@ def finish(
     passages: str,
     retriever: Retriever,
     key: str,
-    reranker: CrossEncoder | None = None,
+    reranker: Reranker | None = None,
 ) -> tuple[Retriever, str]:
     """Put the config's re-ranker and cache around a retriever; returns it and its key.
 
@@ -60,11 +59,19 @@ def finish(
     return retriever, key
 
 
-def open_reranker(config: Config) -> CrossEncoder:
-    """Open the config's re-ranker. Raises ConfigError where it is none."""
+def open_reranker(config: Config) -> Reranker:
+    """Open the config's re-ranker, as its own files say which kind it is.
+
+    Raises ConfigError where it is none.
+    """
+    from agentic_r.retriever.late import LateInteraction, is_late
+    from agentic_r.retriever.loading import find_folder
     from agentic_r.retriever.rerank import CrossEncoder
 
     settings = config.retriever.rerank
+    folder = find_folder(settings.model)
+    if is_late(folder):
+        return LateInteraction(folder)
     return CrossEncoder(settings.model, settings.max_length, config.retriever.batch_tokens)
 
 
@@ -80,13 +87,15 @@ def reranker_key(config: Config) -> str:
 
 
 def open_store(config: Config) -> QdrantStore:
-    """Open the vector engine of a config. Raises ConfigError where it lacks its address."""
+    """Open the vector engine of a config. Raises ConfigError where it lacks address or key."""
     from agentic_r.retriever.stores.qdrant import QdrantStore
+    from agentic_r.serve.secret import secret
 
     store = config.retriever.store
     if not store.url:
         raise ConfigError("retriever.store.url: got none, expected the address of a Qdrant server")
-    return QdrantStore(store.url, os.environ.get(store.api_key_env, ""), store.timeout)
+    token = secret("retriever.store.api_key_env", store.api_key_env)
+    return QdrantStore(store.url, token, store.timeout)
 
 
 def _stored(

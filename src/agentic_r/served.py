@@ -32,7 +32,7 @@ from agentic_r.serve.shards import ShardedRetriever, Shards
 from agentic_r.steps import Loop, index, write_data
 
 if TYPE_CHECKING:
-    from agentic_r.retriever.rerank import CrossEncoder
+    from agentic_r.retriever.rerank import Reranker
 
 PAIRS = 512
 """Query and passage pairs that are ranked anew at once, so that others are not kept waiting."""
@@ -54,7 +54,7 @@ class Opening:
         self.quick = quick
         self.folder = run_folder(config)
         self._encoders: dict[str, QuickEncoder] = {}
-        self._reranker: tuple[str, CrossEncoder] | None = None
+        self._reranker: tuple[str, Reranker] | None = None
 
     def __call__(self) -> Served:
         """Open the newest; raises AgenticRError where what is there cannot be opened.
@@ -120,7 +120,7 @@ class Opening:
         used[key] = self._encoders[key] = found
         return found
 
-    def _composed(self, corpus: Corpus, dense: list[Offer], reranker: CrossEncoder | None) -> Offer:
+    def _composed(self, corpus: Corpus, dense: list[Offer], reranker: Reranker | None) -> Offer:
         settings = self.config.retriever
         retriever, key = compose(
             self.config, corpus, lambda: (dense[0].retriever, dense[0].key), reranker
@@ -189,7 +189,7 @@ class Opening:
             name, encoder.fingerprint, model, form, retriever, encoder, engine, index=side
         )  # fmt: skip
 
-    def _open_reranker(self) -> CrossEncoder | None:
+    def _open_reranker(self) -> Reranker | None:
         if not self.config.retriever.rerank.model:
             return None
         key = reranker_key(self.config)

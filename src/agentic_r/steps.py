@@ -148,7 +148,14 @@ def index(loop: Loop, name: str, encoder: Encoder) -> Retrieval:
         return Retrieval(
             DenseRetriever.open(encoder, loop.data.corpus, folder), encoder.fingerprint
         )
-    retriever = DenseRetriever.build(encoder, loop.data.corpus, folder, loop.config.retriever.index)
+    settings, corpus = loop.config.retriever.index, loop.data.corpus
+    if settings.ready and name == "base/index":
+        from agentic_r.retriever.imported import adopt
+
+        found = adopt(Path(settings.ready), folder, encoder, corpus)
+        retriever = DenseRetriever(encoder, found, corpus)
+    else:
+        retriever = DenseRetriever.build(encoder, corpus, folder, settings)
     made = retriever.index.manifest
     stage.finish({"passages": len(loop.data.corpus)}, engine=made.engine, recall=made.recall)
     return Retrieval(retriever, encoder.fingerprint)

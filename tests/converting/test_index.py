@@ -49,3 +49,26 @@ def test_wrong_conventions_name_the_right_ones(
     assert convert(parts) == 1
     assert "--pooling cls" in capsys.readouterr().err
     assert not Path(parts["out"]).exists()
+
+
+def test_a_run_takes_it_over(
+    parts: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(parts, "--pooling", "cls") == 0
+    said = capsys.readouterr().out
+    settings = said[said.index("[retriever]") :]
+    config = tmp_path / "run.toml"
+    (tmp_path / "questions.jsonl").write_text(
+        "".join(
+            json.dumps({"id": f"q{n}", "question": f"who {n}?", "golden_answers": ["x"]}) + "\n"
+            for n in range(20)
+        )
+    )
+    data = f'[data]\nsource = "files"\ncorpus = "{parts["corpus"]}"\n'
+    data += f'questions = "{tmp_path}/questions.jsonl"\n'
+    config.write_text(f'name = "r"\nruns = "{tmp_path}/runs"\n{data}{settings}')
+    assert main(["index", str(config)]) == 0
+    assert "another program" in capsys.readouterr().out
+    folder = tmp_path / "runs" / "r" / "base" / "index" / "index"
+    assert (folder / "passages.faiss").samefile(tmp_path / "e5_Flat.index")
+    assert main(["index", str(config), "--retriever.max_length", "40"]) == 1  # another encoder

@@ -75,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
         lines.append(f'normalise = "{options.normalise}"')
     if lines:
         print("\n[retriever.encoder]\n" + "\n".join(lines))
+    print(f"\n[retriever.index]\nready = {_toml(str(folder))}")
 
 
 def _toml(text: str) -> str:

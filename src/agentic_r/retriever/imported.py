@@ -26,6 +26,7 @@ from agentic_r.retriever.encoder import Encoder, Vectors
 from agentic_r.retriever.index import (
     INDEX_FILE,
     MANIFEST_FILE,
+    Index,
     IndexManifest,
     Side,
     write_manifest,
@@ -112,6 +113,20 @@ def import_index(
     )
     write_manifest(folder, manifest)
     return Imported(manifest, fit, known)
+
+
+def adopt(ready: Path, folder: Path, encoder: Encoder, corpus: Corpus) -> Index:
+    """Link an index folder into another, of a run for instance, and open it there.
+
+    Raises as `Index.open` does where it is of another encoder or corpus, or damaged.
+    """
+    manifest = Index.open(ready, encoder, corpus).manifest
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    for name in manifest.files:
+        _take(ready / name, folder / name)
+    write_manifest(folder, manifest)
+    return Index.open(folder, encoder, corpus)
 
 
 def _opened(path: Path) -> Any:

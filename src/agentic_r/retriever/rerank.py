@@ -1,9 +1,9 @@
-"""The best passages of a retriever, ranked anew by a cross-encoder."""
+"""The best passages of a retriever, ranked anew by a model that sees query and passage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import transformers
@@ -14,6 +14,14 @@ from agentic_r.retriever.encoder import plan
 from agentic_r.retriever.loading import find_folder, first_line, quiet
 from agentic_r.retriever.sealed import check_seal
 from agentic_r.types import Hit
+
+
+class Reranker(Protocol):
+    """Anything that scores pairs."""
+
+    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return the relevance of each (query, passage text), higher is better."""
+        ...
 
 
 class CrossEncoder:
@@ -68,9 +76,9 @@ class CrossEncoder:
 
 
 class RerankedRetriever:
-    """Asks a retriever for `depth` passages and ranks them by a cross-encoder's scores."""
+    """Asks a retriever for `depth` passages and ranks them by a re-ranker's scores."""
 
-    def __init__(self, inner: Retriever, model: CrossEncoder, *, depth: int = 50) -> None:
+    def __init__(self, inner: Retriever, model: Reranker, *, depth: int = 50) -> None:
         self._inner = inner
         self._model = model
         self._depth = depth

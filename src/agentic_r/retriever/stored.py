@@ -28,7 +28,7 @@ class StoredRetriever:
         self._store = store
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Return the `k` best hits for each query, best first.
+        """Return the `k` best hits for each query, best first; which of equals, the store decides.
 
         Raises ConfigError for k < 1 and OutageError where the store cannot be reached.
         """

@@ -76,6 +76,12 @@ class IndexConfig(msgspec.Struct, frozen=True):
             "then bf16 where the hardware has it, through OpenVINO where it is installed."
         ),
     ] = "auto"
+    ready: Annotated[
+        str,
+        Meta(
+            description="Index folder of the base encoder, as convert index makes; empty encodes."
+        ),
+    ] = ""
     workers: Annotated[
         int, Meta(ge=0, description="Processes that encode a large corpus; 0: one a GPU.")
     ] = 0

@@ -123,8 +123,8 @@ class RerankConfig(msgspec.Struct, frozen=True):
     model: Annotated[
         str,
         Meta(
-            description="Cross-encoder that search, ask and serve rank anew with: folder or hub "
-            "name; empty ranks nothing anew."
+            description="Cross-encoder or late-interaction model that search, ask and serve rank "
+            "anew with: folder or hub name; empty ranks nothing anew."
         ),
     ] = ""
     depth: Annotated[int, Meta(ge=1, description="Passages that are ranked anew.")] = 50
