@@ -35,7 +35,10 @@ def test_it_answers(url: str) -> None:
     assert [len(hits) for hits in reply.json()["result"]] == [2]
     info = httpx.get(f"{url}/v1/info").json()
     assert info["passages"] == 42
-    assert [each["name"] for each in info["retrievers"]] == ["untouched"]
+    [offer] = info["retrievers"]
+    assert offer["name"] == "untouched"
+    assert httpx.get(f"{url}/readyz").json() == {"status": "ok", "engine": offer["engine"]}
+    assert offer["engine"].startswith(("fp32", "bf16"))
     vector = httpx.post(f"{url}/v1/embeddings", json={"input": "ada"}).json()["data"][0]
     assert len(vector["embedding"]) == info["retrievers"][0]["dimension"]
 

@@ -58,6 +58,8 @@ class Shard:
         self.url = url.rstrip("/")
         self.failures = 0
         self.version: str | None = None
+        self.up = True
+        """Whether it answered when it was asked last."""
         self._away_until = 0.0
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
@@ -67,17 +69,12 @@ class Shard:
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError(f"serve.shards: got {url!r}, expected http://HOST:PORT")
 
-    @property
-    def up(self) -> bool:
-        """Whether it answered when it was asked last, or may be asked again."""
-        return time.monotonic() >= self._away_until
-
     def ask(self, method: str, path: str, reply: type[T], body: bytes | None = None) -> T:
         """Send one request and read the reply; a lost connection is tried once more.
 
         Raises DataError for what is not there, OutageError for all else.
         """
-        if not self.up:
+        if time.monotonic() < self._away_until:
             raise OutageError(f"shard {self.url} did not answer a moment ago")
         headers = {"Content-Type": "application/json"} if body is not None else {}
         for again in (True, False):
@@ -91,9 +88,11 @@ class Shard:
                 raise self.failed(str(error) or type(error).__name__) from None
         if found.status_code == 200:
             try:
-                return msgspec.json.decode(found.content, type=reply)
+                read = msgspec.json.decode(found.content, type=reply)
             except msgspec.DecodeError as error:
                 raise self.failed(f"its reply cannot be read: {error}") from None
+            self.up = True
+            return read
         said = f"HTTP {found.status_code}: {found.text[:200]}"
         if found.status_code == 404:
             raise DataError(f"shard {self.url}: {said}")
@@ -102,6 +101,7 @@ class Shard:
     def failed(self, why: str) -> OutageError:
         """Count a failure, leave the shard alone for a while, and say why."""
         self.failures += 1
+        self.up = False
         self._away_until = time.monotonic() + AWAY
         return OutageError(f"shard {self.url}: {why}")
 
@@ -188,7 +188,7 @@ class Shards:
         raise DataError(f"no shard has a passage with the id {id!r}")
 
     def prometheus(self) -> str:
-        """Write of each shard whether it is asked, and how often it did not answer."""
+        """Write of each shard whether it answered last, and how often it did not answer."""
         lines = ["# TYPE agentic_r_shard_up gauge"]
         lines += [f'agentic_r_shard_up{{shard="{s.url}"}} {int(s.up)}' for s in self.shards]
         lines.append("# TYPE agentic_r_shard_failures_total counter")
