@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("steps",),
     ("learning", "practice", "judging", "verl"),
     ("loop", "grid"),
-    ("summary", "api", "served"),
+    ("summary", "api", "served", "publishing"),
     ("verbs", "converting"),
     ("cli", "__init__"),
 )

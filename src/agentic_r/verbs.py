@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -74,7 +73,9 @@ def index(options: argparse.Namespace, config: Config) -> None:
     from agentic_r.retriever.sealed import check_seal, sealed
 
     if options.roll_back or options.publish:
-        _publish(options, config)
+        from agentic_r.publishing import published, rolled_back
+
+        print(rolled_back(config) if options.roll_back else published(config))
         return
     if options.verify:
         for folder in indexes(run_folder(config)):
@@ -87,38 +88,6 @@ def index(options: argparse.Namespace, config: Config) -> None:
     folder = outcome.loop.run.folder / "base" / "index"
     print(f"{len(outcome.loop.data.corpus):,} passages in {folder}")
     print(about(read_manifest(folder / "index")))
-
-
-def _publish(options: argparse.Namespace, config: Config) -> None:
-    """Publish the newest dense index of a run in its store, or go back to the one before."""
-    from tqdm import tqdm
-
-    from agentic_r.finding import open_store
-    from agentic_r.loop import latest_retrieval, open_run
-    from agentic_r.retriever.dense import DenseRetriever
-    from agentic_r.retriever.publish import about_published, publish, roll_back
-
-    name = config.retriever.store.name
-    with closing(open_store(config)) as store:
-        store.aliases()  # one that is away is told before any long work
-        if options.roll_back:
-            print(about_published(name, roll_back(store, name)))
-            return
-        plain = msgspec.structs.replace(config.retriever.rerank, model="")
-        local = msgspec.structs.replace(config.retriever, kind="dense", cache="", rerank=plain)
-        with open_run(config) as run:
-            _, retrieval, _ = latest_retrieval(
-                run, msgspec.structs.replace(config, retriever=local)
-            )
-        found = retrieval.retriever
-        assert isinstance(found, DenseRetriever)
-        with tqdm(total=len(found.corpus), desc="publishing", unit=" passage") as bar:
-
-            def tick(count: int) -> None:
-                bar.update(count)
-
-            done = publish(store, name, found.index.folder, found.encoder, found.corpus, tick)
-    print(about_published(name, done))
 
 
 def search(options: argparse.Namespace, config: Config) -> None:
