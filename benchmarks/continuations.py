@@ -1,12 +1,12 @@
 """How many continuations lazy labelling needs, and that its examples are those of trying all.
 
-    python benchmarks/continuations.py [CONFIG] [--runs FOLDER] [--SETTING VALUE ...]
+    python benchmarks/continuations.py [--config FILE] [--runs FOLDER] [--SETTING VALUE ...]
 
-Labels the first iteration of CONFIG (configs/quickstart.toml) from every candidate, as upstream
+Labels the first iteration of configs/quickstart.toml, or of FILE, from every candidate, as upstream
 does, and keeps the table; then lets each rule ask for what it needs, answered from the table.
 Baseline: all candidates, 20 a search. Printed for every rule: continuations a labelled search,
 and whether the examples are equal to those selected from the whole table. Run again, it resumes;
-settings can be overridden, as --world.train 100 (tables: docs/config.md). multihop-wiki takes the
+settings can be overridden, as --world.train_questions 100. multihop-wiki takes the
 files of AGENTIC_R_DATA.
 """
 
@@ -111,7 +111,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
     )
-    parser.add_argument("config", nargs="?", default=str(CONFIG))
+    parser.add_argument("--config", default=str(CONFIG), metavar="FILE", help="another config")
     parser.add_argument("--runs", default="runs", help="folder that holds the runs")
     options, rest = parser.parse_known_args(given)
     files: list[str] = []
