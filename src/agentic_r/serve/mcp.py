@@ -69,6 +69,17 @@ class ContextResults(BaseModel):
     sent: str
 
 
+async def _found(service: Service, body: wire.SearchOne) -> wire.SearchReply:
+    """Search; a tool's error is text for the model that called it."""
+    try:
+        reply = await service.search(body)
+    except BadRequest as bad:
+        raise ToolError(bad.message) from None
+    if reply.partial:  # the shape of a result has no room to say so
+        raise ToolError("a part of the corpus does not answer; try again in some seconds")
+    return reply
+
+
 def tools(service: Service, version: str, base_url: str) -> MCPServer[Any]:
     """Make the MCP server of a service; passages are cited by their address below `base_url`."""
     server: MCPServer[Any] = MCPServer(
@@ -84,18 +95,9 @@ def tools(service: Service, version: str, base_url: str) -> MCPServer[Any]:
     def url(id: str) -> str:
         return f"{base_url}/passages/{urllib.parse.quote(id, safe='')}"
 
-    async def found(body: wire.SearchOne) -> wire.SearchReply:
-        try:
-            reply = await service.search(body)
-        except BadRequest as bad:
-            raise ToolError(bad.message) from None
-        if reply.partial:  # the shape of a result has no room to say so
-            raise ToolError("a part of the corpus does not answer; try again in some seconds")
-        return reply
-
     async def search(query: Query) -> Results:
         """Find passages for a query; read them whole with fetch."""
-        reply = await found(wire.SearchOne(query, topk=SHOWN))
+        reply = await _found(service, wire.SearchOne(query, topk=SHOWN))
         return Results(
             results=[Result(id=h.id, title=h.title or h.id, url=url(h.id)) for h in reply.hits]
         )
@@ -122,7 +124,7 @@ def tools(service: Service, version: str, base_url: str) -> MCPServer[Any]:
         k: Annotated[StrictInt, Field(ge=1, description="How many passages.")] = 5,
     ) -> ContextResults:
         """Find passages for a query that is one step towards answering a question."""
-        reply = await found(wire.SearchOne(query, question=question, topk=k))
+        reply = await _found(service, wire.SearchOne(query, question=question, topk=k))
         results = [
             InContext(id=h.id, title=h.title or h.id, url=url(h.id), text=h.text, score=h.score)
             for h in reply.hits
