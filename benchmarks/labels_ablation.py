@@ -25,7 +25,7 @@ from agentic_r.io import read_jsonl
 from agentic_r.manifest import Manifest, read
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
-SHARED = ("--loop.iterations", "1", "--evaluation.ks", "[2]", "--evaluation.bm25", "false")
+SHARED = ("--loop.iterations", "1", "--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 
 DEFAULT = "default"
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -78,7 +78,7 @@ def run(runs: str, seed: int, variant: str, rest: Sequence[str]) -> Measured:
         if code:
             raise DataError(f"{variant}, seed {seed}: got exit code {code}, expected 0")
     folder = Path(runs) / name
-    row = "re-ranked-iteration-1-k-2" if variant == "re-ranked" else "iteration-1-k-2"
+    row = "re-ranked-iteration-1-k-1" if variant == "re-ranked" else "iteration-1-k-1"
     return Measured(
         dev=records(folder / "dev" / row, seed),
         test=records(folder / "evaluation" / row, seed),
