@@ -11,6 +11,7 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.errors import MismatchError
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.index import Index
+from agentic_r.retriever.sealed import SEAL_FILE
 
 from .conftest import NAMES, WORDS, make_checkpoint
 
@@ -106,7 +107,8 @@ def test_lengths_the_end_token_and_vectors_of_any_length_are_kept(
     assert "Text to vectors of" in card and "cosines" not in card
     assert "of queries: 8 tokens" in card and "model.tokenizer.eos_token" in card
     # Without our own file, the others say the same of the vectors.
-    (tmp_path / "agentic_r.json").unlink()
+    for name in ("agentic_r.json", SEAL_FILE):
+        (tmp_path / name).unlink()
     assert not Encoder.load(str(tmp_path)).settings.normalise
 
 

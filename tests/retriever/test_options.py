@@ -15,6 +15,7 @@ from agentic_r.errors import ConfigError, DataError, MismatchError
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.index import Index
+from agentic_r.retriever.sealed import SEAL_FILE
 from agentic_r.retriever.trainer import TrainResult, train
 from agentic_r.types import Example
 
@@ -230,6 +231,7 @@ def test_half_precision_weights_are_trained_in_full_precision(
     # Faults C45: an update of 1e-6 of a weight is lost where the weight itself is bf16.
     encoder.save(tmp_path)
     encoder.copy().model.to(torch.bfloat16).save_pretrained(tmp_path)
+    (tmp_path / SEAL_FILE).unlink()
     half = Encoder.load(str(tmp_path))
     result = run(half, corpus, examples, learning_rate=1e-6, precision="bf16")
     trained = weights(result.encoder)
