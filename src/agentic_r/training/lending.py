@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Client, Connection, Listener
@@ -79,18 +80,28 @@ def lent(retriever: Retriever) -> Iterator[tuple[Retriever, Borrowed]]:
     host, key = os.environ.get("MASTER_ADDR", "127.0.0.1"), secrets.token_bytes(32)
     shared = _InTurn(retriever)
     with Listener((host, 0), backlog=64, authkey=key) as listener:
-        threading.Thread(target=_serve, args=(listener, shared), daemon=True).start()
-        yield shared, Borrowed((host, int(listener.address[1])), key)
+        address, over = (host, int(listener.address[1])), threading.Event()
+        server = threading.Thread(target=_serve, args=(listener, shared, over), daemon=True)
+        server.start()
+        try:
+            yield shared, Borrowed(address, key)
+        finally:
+            over.set()
+            # A thread that waits in accept would still take one caller after the socket is closed.
+            with contextlib.suppress(OSError):
+                socket.create_connection(address, timeout=5).close()
+            server.join(timeout=5)
 
 
-def _serve(listener: Listener, retriever: Retriever) -> None:
-    while True:
+def _serve(listener: Listener, retriever: Retriever, over: threading.Event) -> None:
+    while not over.is_set():
         try:
             line = listener.accept()
-        except OSError:  # the training is over
-            return
-        except Exception:  # somebody without the key: the listener goes on
+        except Exception:  # somebody without the key, or who hung up: the others go on
             continue
+        if over.is_set():
+            line.close()
+            return
         threading.Thread(target=_answer, args=(line, retriever), daemon=True).start()
 
 
