@@ -69,6 +69,13 @@ max_length = 48
 """
 
 
+IN_FRONT = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('agentic_r.cli', run_name='__main__')"
+)
+"""The program as a terminal starts it: what a shell puts behind itself ignores Ctrl-C."""
+
+
 def start(config: Path, folder: Path) -> subprocess.Popen[bytes]:
     """Start the loop in `folder`, where its run goes too; what it says is kept in a file."""
     import torch
@@ -76,7 +83,7 @@ def start(config: Path, folder: Path) -> subprocess.Popen[bytes]:
     threads = str(torch.get_num_threads())  # with other threads sums have another last bit
     with (folder / "said.txt").open("wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "agentic_r.cli", "loop", str(config)],
+            [sys.executable, "-c", IN_FRONT, "loop", str(config)],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": SOURCE, "OMP_NUM_THREADS": threads},
             stdout=said,
