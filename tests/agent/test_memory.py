@@ -110,6 +110,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.slow  # the peak of a process is another where others take the machine's memory
 def test_the_activations_are_near_what_a_run_takes(tmp_path: Path) -> None:
     """Measured: the peak of a forward and backward pass of 16 rows, over that of one."""
     from agentic_r.agent.agent import tiny_checkpoint
