@@ -99,16 +99,17 @@ def kill_when(
     until = time.monotonic() + LIMIT
     said = folder / "said.txt"  # empty until the program has read its config and data
     while not path.exists() or (how == signal.SIGINT and not said.stat().st_size):
-        assert worker.poll() is None, (folder / "said.txt").read_text()
+        assert worker.poll() is None, said.read_text()
         assert time.monotonic() < until, "the loop hangs"
         time.sleep(0.005)
     time.sleep(delay)
     worker.send_signal(how)
     ended = worker.wait(LIMIT)
     if how == signal.SIGINT:  # as Ctrl-C in a terminal
-        assert ended == 130, said.read_text()
-        assert said.endswith("\nagentic-r: stopped; the same command goes on from here\n")
-        assert "Traceback" not in said
+        text = said.read_text()
+        assert ended == 130, text
+        assert text.endswith("\nagentic-r: stopped; the same command goes on from here\n")
+        assert "Traceback" not in text
 
 
 def finish_here(config: Path, folder: Path) -> None:
