@@ -129,6 +129,20 @@ def read_jsonl(path: Path | str, type: type[T], allow_empty: bool = False) -> li
     return rows
 
 
+def read_json_list(path: Path | str, type: type[T], expected: str) -> list[T]:
+    """Read one JSON list, each element as `type`; `expected` names them in errors.
+
+    Raises DataError where there is no such file or it holds something else.
+    """
+    path = Path(path)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[type])  # type: ignore[valid-type]
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except msgspec.DecodeError as error:
+        raise DataError(f"{path}: {error}; expected a JSON list of {expected}") from error
+
+
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> None:
     """Write rows as JSON lines, all or nothing. Raises RunError where it cannot be written."""
     with written(path) as file:

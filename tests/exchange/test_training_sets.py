@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentic_r.cli import main
+from agentic_r.converting import examples as converting
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import DataError
 from agentic_r.exchange.training_sets import (
@@ -98,3 +99,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     back = ["--from", "tevatron-legacy", "--to", "ours", "--corpus-out", str(passages)]
     assert main(["convert", "examples", str(target), str(tmp_path / "o.jsonl"), *back]) == 0
     assert len(Corpus.load(passages)) == 2
+
+
+def test_the_program_names_the_formats_without_loading_them() -> None:
+    assert converting.FORMATS == FORMATS

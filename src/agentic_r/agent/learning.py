@@ -29,6 +29,7 @@ from agentic_r.agent.saved import Saved, save_model
 from agentic_r.agent.tokens import TokenDialect
 from agentic_r.errors import DataError
 from agentic_r.protocols import Dialect, Retriever, Sampling
+from agentic_r.training.timed import Timed
 from agentic_r.types import Question, Trajectory
 
 MOST_ROLL_BACKS = 3
@@ -55,21 +56,6 @@ class Learned:
     best_step: int = 0
     ended: str = ""
     roll_backs: int = 0
-
-
-class _Timed:
-    """A retriever that counts its own seconds."""
-
-    def __init__(self, retriever: Retriever) -> None:
-        self._retriever = retriever
-        self.seconds = 0.0
-
-    def search(self, queries: Sequence[str], k: int) -> Any:
-        began = time.perf_counter()
-        try:
-            return self._retriever.search(queries, k)
-        finally:
-            self.seconds += time.perf_counter() - began
 
 
 class Learning:
@@ -188,7 +174,7 @@ class Learning:
     ) -> tuple[list[Trajectory], dict[str, float]]:
         """Carry every start to its end, each process its share; seconds are this process's."""
         began = time.perf_counter()
-        retriever = _Timed(self.practice.retriever)
+        retriever = Timed(self.practice.retriever)
         self.llm.forget()
         self.dialect.forget()
         with self.reinforcer.policy.arithmetic():  # what is drawn is scored as it was drawn

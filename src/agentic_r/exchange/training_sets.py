@@ -25,8 +25,9 @@ import msgspec
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.datasets import load_qrels
 from agentic_r.errors import DataError
-from agentic_r.exchange.upstream_labels import SEPARATOR, Score, TrainingRow
+from agentic_r.exchange.upstream_labels import Score, TrainingRow
 from agentic_r.io import read_jsonl, write_atomic, write_jsonl
+from agentic_r.protocols import SEPARATOR
 from agentic_r.types import Example, Passage
 
 

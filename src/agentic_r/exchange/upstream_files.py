@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentic_r.errors import DataError
-from agentic_r.io import cannot_read, read_jsonl, write_atomic, write_jsonl
+from agentic_r.io import read_json_list, read_jsonl, write_atomic, write_jsonl
 from agentic_r.metrics import score_question
 from agentic_r.types import Hit, Passage, Question, Search, Status, Stop, Trajectory, Turn, Utility
 from agentic_r.utility.labelled import Labelled
 from agentic_r.utility.select import by_search
+from agentic_r.utility.subanswers import sure
 
 OPENING = "<|im_start|>assistant\n"
 """Where the agent's own text begins in a prompt; the last one counts."""
@@ -29,6 +29,9 @@ STOPS: dict[str, Stop] = {
 REASONS = {stop: reason for reason, stop in STOPS.items()}
 NO_ANSWER = "No valid answer found"
 NOT_SURE = "Not Sure"
+
+TRAJECTORY_FILE = "questions with output.prompt and output.retrieval_results"
+"""What a trajectory file is, for error messages."""
 
 UNEQUAL = "trajectories with another number of </search> than of retrieval results"
 
@@ -102,15 +105,7 @@ def read_trajectories(path: Path | str, dataset: str = "") -> Read:
     upstream's second step does. Raises DataError where the file is malformed.
     """
     path = Path(path)
-    try:
-        items = msgspec.json.decode(path.read_bytes(), type=list[Item])
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    except msgspec.DecodeError as error:
-        raise DataError(
-            f"{path}: {error}; expected a JSON list of questions with output.prompt and "
-            "output.retrieval_results"
-        ) from error
+    items = read_json_list(path, Item, TRAJECTORY_FILE)
     found, dropped = [], Counter[str]()
     for item in items:
         turns = _turns(item)
@@ -197,13 +192,9 @@ def _item(trajectory: Trajectory) -> Item:
 def read_subanswers(path: Path | str) -> dict[str, list[str | None]]:
     """Read sub-answers by question id, one a search, None for "Not Sure"."""
     return {
-        line.id: [_sure(each.subanswer) for each in line.query_subanswer_list]
+        line.id: [sure(each.subanswer) for each in line.query_subanswer_list]
         for line in read_jsonl(path, SubAnswerLine)
     }
-
-
-def _sure(text: str) -> str | None:
-    return None if text.strip().lower() == NOT_SURE.lower() else text
 
 
 def write_labels(

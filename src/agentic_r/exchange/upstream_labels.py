@@ -9,16 +9,18 @@ from pathlib import Path
 import msgspec
 
 from agentic_r.errors import DataError
-from agentic_r.io import cannot_read, read_jsonl
+from agentic_r.io import read_json_list, read_jsonl
+from agentic_r.protocols import SEPARATOR
 from agentic_r.types import Example, Utility
 from agentic_r.utility.select import Rule, select
-
-SEPARATOR = " [SEP] "
 
 NO_RELEVANCE = "documents without relevance"
 NO_CORRECTNESS = "documents without correctness"
 FIRST_LACKS = "searches whose first document lacks a signal"
 REPEATED = "label lines of a search that another line had labelled"
+CANDIDATE_FILE = "questions with trajectory[].round_index, current_query and candidate_passage_ids"
+"""What a candidate file is, for error messages."""
+
 NO_CANDIDATES = "labelled searches that the candidate file does not have"
 
 
@@ -110,7 +112,7 @@ def join(candidates: Path | str, local: Path | str, global_: Path | str) -> Join
     dropped: Counter[str] = Counter()
     asked = {
         (item.id, each.round_index): each
-        for item in _items(Path(candidates))
+        for item in read_json_list(candidates, Item, CANDIDATE_FILE)
         for each in item.trajectory
     }
     lines: dict[tuple[str, int], GlobalLine] = {}
@@ -154,18 +156,6 @@ def convert(joined: Joined, dataset: str, rule: Rule, seed: int = 0) -> Converte
             examples.append(example)
             rows += _training_rows(dataset, line, example, utilities)
     return Converted(tuple(examples), tuple(rows), len(joined.searches), dict(dropped))
-
-
-def _items(path: Path) -> list[Item]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Item])
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    except msgspec.DecodeError as error:
-        raise DataError(
-            f"{path}: {error}; expected a JSON list of questions with trajectory[].round_index, "
-            "current_query and candidate_passage_ids"
-        ) from error
 
 
 def _rows(

@@ -22,6 +22,7 @@ from agentic_r.agent.tokens import TokenDialect
 from agentic_r.errors import ContextError, LLMError
 from agentic_r.protocols import Capabilities, Completion, Dialect, Prompt, Retriever, Sampling
 from agentic_r.settings import AgentConfig
+from agentic_r.training.timed import Timed
 from agentic_r.types import Question, Trajectory
 
 NAME = "agentic_r_search"
@@ -126,19 +127,6 @@ class _Engine:
         return text
 
 
-class _Timed:
-    def __init__(self, retriever: Retriever) -> None:
-        self._retriever = retriever
-        self.seconds = 0.0
-
-    def search(self, queries: Sequence[str], k: int) -> Any:
-        began = time.perf_counter()
-        try:
-            return self._retriever.search(queries, k)
-        finally:
-            self.seconds += time.perf_counter() - began
-
-
 async def carried(
     question: Question,
     settings: Carrying,
@@ -153,7 +141,7 @@ async def carried(
     retriever stays away.
     """
     engine = _Engine(generate, tokenizer, sampling, settings.response_length)
-    timed = _Timed(retriever)
+    timed = Timed(retriever)
     dialect: Any = TokenDialect(settings.dialect(tokenizer), tokenizer)
     start = Trajectory(f"{question.dataset}/{question.id}", question)
     if len(dialect.prompt(start)) > settings.prompt_length:
