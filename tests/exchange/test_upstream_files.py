@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentic_r.agent.dialects.search_r1 import SearchR1
 from agentic_r.cli import main
@@ -22,6 +25,9 @@ from agentic_r.io import read_jsonl, write_jsonl
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn, Utility
 from agentic_r.utility.labelled import Labelled, SubAnswer
 from agentic_r.utility.select import UPSTREAM, select
+
+UNNEEDED_COUNT = "candidates whose correctness was not needed, written as 0"
+FAILED_COUNT = "candidates whose correctness failed, left out"
 
 QUESTION = Question("train_3", "Where was the maker of Ulm born?", ("Bonn",), "hotpotqa", {"a": 1})
 HITS = (
@@ -139,7 +145,7 @@ def labelled() -> Labelled:
 def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
     """Written as upstream's files and joined as upstream does: the run's own examples."""
     counts = write_labels(tmp_path, "hotpotqa", [ANSWERED], [labelled()])
-    assert counts == {"candidates without correctness": 0, "searches written": 2}
+    assert counts == {UNNEEDED_COUNT: 0, FAILED_COUNT: 0, "searches written": 2}
     assert read_subanswers(tmp_path / "trajectory_subanswer" / "hotpotqa.jsonl") == {
         "train_3": ["Ann", None]
     }
@@ -158,6 +164,41 @@ def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
     assert [each.positives for each in made.examples] == [each.positives for each in ours]
     assert [each.query for each in made.examples] == [each.query for each in ours]
     assert made.rows[1].history_queries == ("maker of Ulm",)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 40.0, 60.0, 80.0, 100.0]), st.booleans()),
+        min_size=20,
+        max_size=20,
+    )
+)
+def test_lazy_labels_give_upstream_our_examples_too(
+    tmp_path_factory: pytest.TempPathFactory, signals: list[tuple[float, bool]]
+) -> None:
+    """What was not needed is written as 0, and neither positives nor pool depend on it."""
+    folder = tmp_path_factory.mktemp("lazy")
+    whole = [
+        Utility("t0", 0, ANSWERED.searches[0].sent, f"p{n}", n, relevance, float(right), "measured")
+        for n, (relevance, right) in enumerate(signals)
+    ]
+    lazy = [msgspec.structs.replace(row, correctness=None, why="not needed") for row in whole]
+    while needed := UPSTREAM.verdict(lazy).needed:
+        for rank in needed:
+            lazy[rank] = whole[rank]
+    row = Labelled("d", "train_3", tuple(lazy))
+    counts = write_labels(folder, "d", [ANSWERED], [row])
+    assert counts[UNNEEDED_COUNT] == sum(each.correctness is None for each in lazy)
+    files = [
+        folder / "passage_candidates" / "d.json",
+        folder / "local_utility" / "d.jsonl",
+        folder / "global_utility" / "d.jsonl",
+    ]
+    made = convert(join(*files), "d", UPSTREAM)
+    ours, _ = select("d", "train_3", whole)
+    assert [each.positives for each in made.examples] == [each.positives for each in ours]
+    [(_, rows)] = join(*files).searches
+    assert set(UPSTREAM.verdict(rows).pool) == set(UPSTREAM.verdict(whole).pool)
 
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

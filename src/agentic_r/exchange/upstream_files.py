@@ -29,6 +29,7 @@ STOPS: dict[str, Stop] = {
 REASONS = {stop: reason for reason, stop in STOPS.items()}
 NO_ANSWER = "No valid answer found"
 NOT_SURE = "Not Sure"
+UNNEEDED = "not needed"
 
 TRAJECTORY_FILE = "questions with output.prompt and output.retrieval_results"
 """What a trajectory file is, for error messages."""
@@ -206,9 +207,11 @@ def write_labels(
     """Write candidates, sub-answers, relevance and correctness of one data set of an iteration.
 
     They go to `passage_candidates`, `trajectory_subanswer`, `local_utility` and `global_utility`
-    in `folder`, each a file named by the data set. Where correctness was measured lazily, upstream
-    has every candidate: the ones that were not needed are left out, and counted with the rest
-    that a file cannot hold. Searches inside continuations have no place there either.
+    in `folder`, each a file named by the data set. Upstream's last step wants both signals of every
+    candidate, so a correctness that was not needed is written as 0 and marked `"why": "not needed"`
+    (a key that upstream does not read): by upstream's rule the same searches, positives and pools
+    come of it. What failed is left out. Searches inside continuations have no place there. Returned
+    is how much of each there was.
     """
     folder = Path(folder)
     own = {each.id: each for each in trajectories}
@@ -228,7 +231,10 @@ def write_labels(
         item["trajectory"].append(_candidates(trajectory, search, rows))
         local.append(_local(trajectory, search, rows))
         global_.append(_global(trajectory, search, rows))
-        counts["candidates without correctness"] += sum(r.correctness is None for r in rows)
+        counts["candidates whose correctness was not needed, written as 0"] += sum(
+            row.why == UNNEEDED for row in rows
+        )
+        counts["candidates whose correctness failed, left out"] += sum(row.failed for row in rows)
         counts["searches written"] += 1
     candidates = msgspec.json.format(msgspec.json.encode(list(items.values())))
     for name in ("passage_candidates", "trajectory_subanswer", "local_utility", "global_utility"):
@@ -282,14 +288,17 @@ def _global(trajectory: Trajectory, search: int, rows: Sequence[Utility]) -> dic
         "round_index": search + 1,
         "history_queries": [each.query for each in trajectory.searches[:search]],
         "current_query": trajectory.searches[search].query,
-        "docid_score": {
-            row.passage_id: {
-                "metric_score": {"em": row.correctness},
-                "retrieved_times": int(row.further or 0),
-            }
-            for row in rows
-            if row.correctness is not None
-        },
+        "docid_score": {row.passage_id: _outcome(row) for row in rows if not row.failed},
+    }
+
+
+def _outcome(row: Utility) -> dict[str, Any]:
+    """What came of continuing from a passage; see `write_labels` for what was not continued."""
+    mark = {} if row.correctness is not None else {"why": UNNEEDED}
+    return {
+        "metric_score": {"em": row.correctness or 0.0},
+        "retrieved_times": int(row.further or 0),
+        **mark,
     }
 
 
