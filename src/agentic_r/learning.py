@@ -11,7 +11,8 @@ import msgspec
 from agentic_r.agent.query import save_form, sent
 from agentic_r.data.questions import Questions, hops
 from agentic_r.errors import ConfigError
-from agentic_r.io import digest_file, fingerprint, read_jsonl, write_jsonl
+from agentic_r.finding import compose
+from agentic_r.io import fingerprint, read_jsonl, write_jsonl
 from agentic_r.parts import load_encoder
 from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.development import hold_out
@@ -149,17 +150,14 @@ def reranker_trained(loop: Loop, name: str, examples: Sequence[Example]) -> Path
     return model
 
 
-def reranked(config: Config, retrieval: Retrieval, model: Path) -> Retrieval:
-    """Put a trained re-ranker behind a retriever."""
-    from agentic_r.retriever.rerank import CrossEncoder, RerankedRetriever
-
-    settings = config.retriever.rerank
-    cross = CrossEncoder(str(model), settings.max_length, config.retriever.batch_tokens)
-    digest = digest_file(model / "model.safetensors")
-    return Retrieval(
-        RerankedRetriever(retrieval.retriever, cross, depth=settings.depth),
-        f"{retrieval.key}|reranked:{digest}:{settings.depth}:{settings.max_length}",
-    )
+def reranked(loop: Loop, retrieval: Retrieval, model: Path) -> Retrieval:
+    """Put a trained re-ranker behind a retriever, as search and serve do."""
+    config = loop.config
+    rerank = msgspec.structs.replace(config.retriever.rerank, model=str(model))
+    settings = msgspec.structs.replace(config.retriever, kind="dense", cache="", rerank=rerank)
+    whole = msgspec.structs.replace(config, retriever=settings)
+    dense = (retrieval.retriever, retrieval.key)
+    return Retrieval(*compose(whole, loop.data.corpus, lambda: dense))
 
 
 def watched(loop: Loop, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

@@ -273,7 +273,7 @@ def systems(outcome: Outcome, untouched: Retrieval) -> Iterator[System]:
         yield System(f"iteration {iteration.number}", iteration.retrieval, k, form)
     for iteration in outcome.iterations:
         if iteration.reranker is not None:
-            again = reranked(config, iteration.retrieval, iteration.reranker)
+            again = reranked(loop, iteration.retrieval, iteration.reranker)
             yield System(f"re-ranked iteration {iteration.number}", again, k, form)
     if config.evaluation.oracle and gold_known(loop.data.test):
         oracle = OracleRetriever(
