@@ -11,7 +11,7 @@ import msgspec
 from agentic_r.config import Config, flat
 from agentic_r.errors import RunError
 from agentic_r.manifest import Manifest, Start
-from agentic_r.settings.retrieval import SEARCH_ONLY
+from agentic_r.settings.retriever import SEARCH_ONLY
 
 UNAFFECTING = SEARCH_ONLY | frozenset(
     {

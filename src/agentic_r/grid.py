@@ -40,7 +40,7 @@ from agentic_r.parts import (
 from agentic_r.protocols import LLM, Completion, Retriever, Sampling
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
-from agentic_r.settings.retrieval import SEARCH_ONLY
+from agentic_r.settings.retriever import SEARCH_ONLY
 from agentic_r.stage import ANSWERS, Run
 from agentic_r.steps import Loop, Retrieval, index, rollouts, stage_seconds
 from agentic_r.types import Hit

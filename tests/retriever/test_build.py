@@ -20,7 +20,7 @@ from agentic_r.retriever.codes import open_mapped
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.engine import Engine
 from agentic_r.retriever.index import INDEX_FILE, Index
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 
 from .conftest import NAMES, WORDS
 

@@ -12,7 +12,7 @@ from agentic_r.retriever import blocks
 from agentic_r.retriever import index as module
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.index import INDEX_FILE, MANIFEST_FILE, Index, verify
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 from agentic_r.types import Passage
 
 from .conftest import NAMES, make_checkpoint

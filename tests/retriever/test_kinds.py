@@ -15,7 +15,7 @@ from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.index import INDEX_FILE, Index, about, read_manifest
 from agentic_r.retriever.kinds import LEAST, overlap, recipe
 from agentic_r.retriever.known import known_items, known_rows
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 from agentic_r.types import Passage
 
 from .conftest import NAMES, WORDS

@@ -14,7 +14,7 @@ from agentic_r.retriever.publish import publish, roll_back, version_of
 from agentic_r.retriever.stored import StoredRetriever
 from agentic_r.retriever.stores import Vectors
 from agentic_r.retriever.stores.qdrant import QdrantStore
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 from agentic_r.types import Passage
 
 from .conftest import make_checkpoint

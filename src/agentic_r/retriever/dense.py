@@ -18,7 +18,7 @@ from agentic_r.retriever.encoder import Encoder, Vectors
 from agentic_r.retriever.index import Index
 from agentic_r.retriever.ruler import QueryRuler
 from agentic_r.retriever.trainer import train
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 from agentic_r.types import Example, Hit
 
 _REMEMBERED = 32_768

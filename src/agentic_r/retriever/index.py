@@ -28,7 +28,7 @@ from agentic_r.retriever.encoder import Encoder, Vectors
 from agentic_r.retriever.kinds import CODES_FILE, RESCORE_FILE, Recipe
 from agentic_r.retriever.known import known_items
 from agentic_r.retriever.product import Product
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 
 INDEX_FILE = kinds.VECTORS_FILE
 MANIFEST_FILE = "index.json"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from agentic_r.errors import ConfigError
 from agentic_r.retriever.atomic import written_whole
 from agentic_r.retriever.codes import CodesFile, empty, read_rows, sample_rows
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 
 VECTORS_FILE = "passages.faiss"
 CODES_FILE = "codes.faiss"

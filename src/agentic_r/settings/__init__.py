@@ -12,9 +12,11 @@ import msgspec
 from msgspec import Meta
 
 from agentic_r.settings.agent import AgentConfig, AgentTrainConfig, DialectName
-from agentic_r.settings.retrieval import EncoderConfig, IndexConfig, RemoteConfig
 from agentic_r.settings.retriever import (
+    EncoderConfig,
+    IndexConfig,
     Positive,
+    RemoteConfig,
     RerankConfig,
     RetrieverConfig,
     RetrieverTrainConfig,
