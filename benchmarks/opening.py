@@ -37,7 +37,7 @@ def make(folder: Path, count: int, kind: str) -> None:
     from agentic_r.retriever.codes import CodesFile, empty, open_mapped
     from agentic_r.retriever.encoder import Encoder
     from agentic_r.retriever.index import IndexManifest, Side, _names, write_manifest
-    from agentic_r.settings.retrieval import IndexConfig
+    from agentic_r.settings.retriever import IndexConfig
 
     with (folder / "corpus.jsonl").open("w") as file:
         for row in range(count):

@@ -28,7 +28,7 @@ from agentic_r.retriever.codes import open_mapped
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.index import Index
 from agentic_r.retriever.known import known_items
-from agentic_r.settings.retrieval import IndexConfig
+from agentic_r.settings.retriever import IndexConfig
 
 JITTER = 0.3
 """Length of the noise that makes a copy of a unit vector another one: cosine about 0.96."""
