@@ -93,10 +93,10 @@ class PrefixStore:
             if row is None:
                 continue
             known, source, _ = self._rows[row]
-            common = _common(known, ids[:-1])
-            if common >= self.block:
+            count = common(known, ids[:-1])
+            if count >= self.block:
                 self._rows.move_to_end(row)
-                return common, source
+                return count, source
         return 0, None
 
     def add(self, ids: Sequence[int], source: torch.Tensor) -> None:
@@ -126,7 +126,7 @@ class PrefixStore:
                 del self._blocks[key]
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common(a: Sequence[int], b: Sequence[int]) -> int:
     """Return the length of the common beginning of two sequences."""
     end = min(len(a), len(b))
     if a[:end] == b[:end]:
