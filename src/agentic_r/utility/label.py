@@ -109,20 +109,20 @@ class Labeller:
     ) -> list[list[Place]]:
         """The searches inside one successful continuation of each labelled search.
 
-        The verdict's first positive is followed. A string that the question's searches
-        have sent before is not labelled again.
+        The verdict's first positive is followed, where it was continued: with relevance as the
+        only signal nothing is. A string that the question's searches have sent before is not
+        labelled again.
         """
         places: list[list[Place]] = []
         for group in questions:
             seen = {search.sent for trajectory in group for search in trajectory.searches}
             for result in _of(group, results):
                 positives = self._rule.verdict(result.utilities).positives
-                if not positives:
+                followed = result.measurement.ends.get(positives[0]) if positives else None
+                if followed is None:
                     continue
-                end = msgspec.structs.replace(
-                    result.measurement.ends[positives[0]],
-                    id=f"{result.trajectory.id}+s{result.search}",
-                )
+                name = f"{result.trajectory.id}+s{result.search}"
+                end = msgspec.structs.replace(followed, id=name)
                 later: list[Place] = []
                 for trajectory, number in _open_searches([end])[0]:
                     sent = trajectory.searches[number].sent
