@@ -146,6 +146,12 @@ def test_searches_inside_a_continuation_are_labelled_once_and_one_level_deep() -
     assert all("+" not in each.trajectory_id for each in off.utilities)
 
 
+def test_with_relevance_alone_nothing_is_continued_and_nothing_followed() -> None:
+    labels = labelled(runs(3), settings=msgspec.structs.replace(SETTINGS, signals="relevance"))
+    assert (labels.costs.continuations, labels.costs.continued) == (0, 0)
+    assert labels.examples
+
+
 def test_lazy_labels_equal_exhaustive_ones_at_a_fraction_of_the_continuations() -> None:
     lazy = labelled(runs())
     full = labelled(runs(), settings=msgspec.structs.replace(SETTINGS, exhaustive=True))
