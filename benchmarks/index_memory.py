@@ -1,22 +1,25 @@
 """Peak anonymous memory of an index build, as the corpus grows.
 
-    python benchmarks/index_memory.py [--counts 50000 500000] [--layers 1]
+    python benchmarks/index_memory.py [FOLDER] [--counts 50000 500000] [--layers 0]
 
 A process of its own opens a corpus file of short passages and builds an exact index with MiniLM of
-so many layers (one: what is measured is what is held, not how long encoding takes). Anonymous
-memory is what a process cannot give back, the mapped files not counted; it is looked at every 20
-ms. Printed is the peak above what was held before the build, and how much more the largest corpus
-took than the smallest. Holding all vectors, as FlashRAG's builder does, would take 1.5 kB a
-passage.
+so many layers. Anonymous memory is what a process cannot give back, the mapped files not counted;
+it is looked at every 20 ms. Printed is the peak above what was held before the build, and how much
+more the largest corpus took than the smallest. Holding all vectors, as FlashRAG's builder does,
+would take 1.5 kB a passage: 675 MB more.
+
+Without layers an encoder looks words up and averages them, in about two minutes for all: what is
+measured is what a build holds of corpus, tokens and vectors, and these are as many and as long as
+with six. What a batch takes inside the model comes on top of both sizes. FOLDER keeps the corpora.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -30,13 +33,18 @@ def anonymous() -> int:
     return int(status.partition("RssAnon:")[2].split()[0])
 
 
-def write_corpus(path: Path, count: int) -> None:
-    """Write short passages."""
-    draw = random.Random(0)
-    with path.open("w") as file:
-        for row in range(count):
-            words = " ".join(draw.choice(SYLLABLES) for _ in range(6))
-            file.write(f'{{"id": "{row}", "text": "{words} and so on and so forth"}}\n')
+def corpus_file(folder: Path, count: int) -> Path:
+    """Write short passages, unless the file is there."""
+    path = folder / f"short-{count}.jsonl"
+    if not path.exists():
+        draw = random.Random(0)
+        written = path.with_suffix(".part")
+        with written.open("w") as file:
+            for row in range(count):
+                words = " ".join(draw.choice(SYLLABLES) for _ in range(6))
+                file.write(f'{{"id": "{row}", "text": "{words} and so on and so forth"}}\n')
+        written.rename(path)
+    return path
 
 
 def build(path: Path, layers: int, folder: Path) -> None:
@@ -61,37 +69,47 @@ def build(path: Path, layers: int, folder: Path) -> None:
     watcher.start()
     began = time.process_time()
     corpus = Corpus.load(path)
-    Index.build(encoder, corpus, folder)
+    Index.build(encoder, corpus, folder, progress=f"{len(corpus):,} passages")
     took = time.process_time() - began
     done.set()
     watcher.join()
     print(f"{len(corpus)} {(peak - started) / 1024:.1f} {took:.0f}")
 
 
+def measured(corpus: Path, layers: int, folder: Path) -> tuple[int, float]:
+    """Build in a process of its own; returns passages and peak, which are printed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for made in corpus.parent.glob(f"{corpus.name}.*"):  # the table is part of the build
+        made.unlink()
+    command = [sys.executable, __file__, "--layers", str(layers)]
+    done = subprocess.run(
+        [*command, "--one", str(corpus), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    if done.returncode:
+        raise SystemExit(f"building from {corpus} failed")
+    rows, peak, took = done.stdout.split()
+    line = f"{int(rows):>9,} passages: peak {float(peak):6.1f} MB above the start, {took} CPU-s"
+    print(line, flush=True)
+    return int(rows), float(peak)
+
+
 def main() -> None:
     """Build each size in a process of its own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("build/index-memory"))
     parser.add_argument("--counts", type=int, nargs="+", default=[50_000, 500_000])
-    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--one", nargs=2, default=None, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         build(Path(given.one[0]), given.layers, Path(given.one[1]))
         return
-    peaks = {}
-    for count in given.counts:
-        with tempfile.TemporaryDirectory() as folder:
-            corpus = Path(folder) / "corpus.jsonl"
-            write_corpus(corpus, count)
-            command = [sys.executable, __file__, "--layers", str(given.layers)]
-            done = subprocess.run(
-                [*command, "--one", str(corpus), f"{folder}/index"], capture_output=True, text=True
-            )
-            if done.returncode:
-                raise SystemExit(done.stderr)
-            rows, peak, took = done.stdout.split()
-            peaks[int(rows)] = float(peak)
-            print(f"{int(rows):>9,} passages: peak {float(peak):6.1f} MB above the start, {took} s")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    peaks = dict(
+        measured(corpus_file(given.folder, count), given.layers, given.folder / "index")
+        for count in given.counts
+    )
     grown = peaks[max(peaks)] - peaks[min(peaks)]
     print(f"{grown:+.1f} MB from {min(peaks):,} to {max(peaks):,} passages")
 

@@ -79,6 +79,12 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:16]
 
 
+def user_cache() -> Path:
+    """Return the folder of this user for what can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "agentic-r"
+
+
 def json_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line) of a file, `.gz` and `.zst` unpacked, no blank lines.
 

@@ -17,6 +17,7 @@ from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError, LLMError
 from agentic_r.finding import LOCAL, compose, finish, open_reranker, reranker_key
+from agentic_r.io import user_cache
 from agentic_r.loop import open_run, run_folder
 from agentic_r.parts import load_encoder, open_corpus, open_data, open_encoder
 from agentic_r.protocols import Completion, Prompt, Sampling
@@ -116,7 +117,7 @@ class Opening:
 
     def _quickened(self, encoder: Encoder, used: dict[str, QuickEncoder]) -> QuickEncoder:
         key = encoder.fingerprint
-        found = self._encoders.get(key) or QuickEncoder(encoder)
+        found = self._encoders.get(key) or QuickEncoder(encoder, user_cache() / "engines")
         used[key] = self._encoders[key] = found
         return found
 

@@ -119,6 +119,43 @@ def test_markup_in_passages_stays_text(page: Any) -> None:
     assert TRAPS[1] in texts
 
 
+TAGS = (
+    *("script", "img", "svg", "iframe", "object", "embed", "video"),
+    *("audio", "body", "details", "input", "math", "style", "a"),
+)
+HANDLERS = ("src=x onerror", "onload", "onfocus autofocus", "ontoggle open", "href")
+PAYLOADS = [
+    f"{opening}<{tag} {handler}=\"document.title='x'\">document.title='x'</{tag}>"
+    for number, tag in enumerate(TAGS)
+    for opening in ("", '">', "</mark></p>", "<!--")
+    for handler in [HANDLERS[number % len(HANDLERS)]]
+]
+
+
+def test_fifty_six_payloads_stay_text_where_hits_are_shown(page: Any) -> None:
+    assert len(set(PAYLOADS)) == 56
+    shown = page.evaluate(
+        """async (payloads) => {
+            const { hit, wordsOf } = await import("/page.js");
+            const place = document.createElement("ol");
+            document.body.append(place);
+            for (const text of payloads) {
+                const found = { id: text, title: text, text, score: 1 };
+                place.append(hit(found, 1, wordsOf(text), text));
+            }
+            const bad = [...place.querySelectorAll("*")].filter(
+                (e) => !["LI", "HEADER", "SPAN", "H4", "MARK", "P"].includes(e.tagName)
+                    || [...e.attributes].some((a) => a.name !== "class"));
+            return [bad.map((e) => e.outerHTML), place.textContent];
+        }""",
+        PAYLOADS,
+    )
+    assert shown[0] == []
+    assert all(text in shown[1] for text in PAYLOADS)
+    page.wait_for_timeout(200)
+    assert page.title() == "agentic-r"
+
+
 def test_walking_through_the_run(page: Any) -> None:
     page.click("#to-run")
     page.wait_for_selector("#rows button")

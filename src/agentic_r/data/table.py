@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from agentic_r.data.passages import DECODER, EXPECTED, PACKED, passage, place, read_passages
 from agentic_r.errors import DataError
-from agentic_r.io import cannot_read, decode_line, digest_file, fingerprint, written
+from agentic_r.io import cannot_read, decode_line, digest_file, fingerprint, user_cache, written
 from agentic_r.types import Passage
 
 _MAGIC = b"agrtab01"
@@ -108,8 +108,7 @@ def _places(path: Path) -> tuple[Path, Path]:
     """Return where the table and the text of a corpus file lie."""
     folder = path.parent
     if not (folder / f"{path.name}.table").exists() and not os.access(folder, os.W_OK):
-        home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        folder = Path(home) / "agentic-r" / "corpora" / fingerprint(str(path.resolve()))
+        folder = user_cache() / "corpora" / fingerprint(str(path.resolve()))
     packed = path.suffix in PACKED
     return folder / f"{path.name}.table", (
         folder / f"{path.name}.unpacked.jsonl" if packed else path

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -26,11 +26,16 @@ EXACT = 20_000
 Forward = Callable[[Sequence[Sequence[int]]], Vectors]
 
 
+Choice = Literal["torch fp32", "torch bf16", "openvino fp32", "openvino bf16"]
+"""What there is to choose from, exact fp32 first."""
+
+
 class Engine(NamedTuple):
     """Encodes one batch of token lists into rows [n, d]; `name` is what the user is told."""
 
     name: str
     forward: Forward
+    choice: Choice = "torch fp32"
 
 
 def open_engine(encoder: Encoder, precision: EnginePrecision, passages: int) -> Engine:
@@ -67,17 +72,26 @@ def engines(encoder: Encoder) -> Iterator[Engine]:
 
     An OpenVINO that cannot convert the model, or converts it wrongly, is left out.
     """
-    yield _torch(encoder, "fp32")
+    cpu = encoder.device.type == "cpu"
+    openvino = cpu and importlib.util.find_spec("openvino") is not None
     support = bf16_pays(encoder.device)
-    if support:
-        yield _torch(encoder, "bf16")
-    if encoder.device.type == "cpu" and importlib.util.find_spec("openvino") is not None:
+    for choice in get_args(Choice):
+        if choice.endswith("bf16") and not support:
+            continue
+        if choice.startswith("openvino") and not openvino:
+            continue
         try:
-            yield _openvino(encoder, bf16=False)
-            if support:
-                yield _openvino(encoder)
+            yield open_choice(encoder, choice)
         except ConfigError:
             return
+
+
+def open_choice(encoder: Encoder, choice: Choice) -> Engine:
+    """Open one engine of those that `engines` lists. Raises as `open_engine` does."""
+    bf16 = choice.endswith("bf16")
+    if choice.startswith("openvino"):
+        return _openvino(encoder, bf16=bf16)._replace(choice=choice)
+    return _torch(encoder, "bf16" if bf16 else "fp32")._replace(choice=choice)
 
 
 def _plain(encoder: Encoder) -> Engine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from agentic_r.retriever.encoder import Encoder, Kind, Vectors
 from agentic_r.retriever.engine import Engine, engines
 from agentic_r.retriever.precision import Precision
+from agentic_r.retriever.trial import remember, remembered
 
 BATCH_TOKENS = 1024
 """Tokens of one batch at most: larger ones are no faster on a CPU."""
@@ -41,14 +43,21 @@ class QuickEncoder(Encoder):
 
     Passages are encoded as ever. A query's vector may differ in its last bits with the batch that
     it shares, and stays within cosine 0.999 of exact fp32; a loop, which has to find the same
-    again when it is resumed, takes `Encoder`.
+    again when it is resumed, takes `Encoder`. `kept` is a folder that keeps the outcome of the
+    trial for the next time.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, kept: Path | None = None) -> None:
         super().__init__(
             encoder.model, encoder.tokenizer, encoder.settings, batch_tokens=BATCH_TOKENS
         )
-        self.engine, _, self._call = fastest(self)
+        known = None if kept is None else remembered(kept, self)
+        if known is None:
+            self.engine, _, self._call = fastest(self)
+            if kept is not None:
+                remember(kept, self, self.engine.choice, self._call)
+        else:
+            self.engine, self._call = known
 
     def encode(
         self,

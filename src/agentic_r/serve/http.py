@@ -289,8 +289,9 @@ class App:
             ).removeprefix("/passages/")
         except UnicodeDecodeError:
             raise BadRequest(400, "the passage id is not UTF-8") from None
-        passage = await self.service.passage(id)
-        return Reply(msgspec.json.encode(wire.Document(passage.id, wire.contents(passage))))
+        passage, version = await self.service.passage(id, parameter(request, "version"))
+        body = msgspec.json.encode(wire.Document(passage.id, wire.contents(passage)))
+        return Reply(body, headers={"X-Index-Version": version})
 
     async def _trajectories(self, request: Request) -> Reply:
         stage, start = parameters(request, "stage", "start")
@@ -337,14 +338,28 @@ def read(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
         raise BadRequest(400, f"body: expected JSON in UTF-8: {error}") from None
 
 
-def parameters(request: Request, text: str, number: str) -> tuple[str, int]:
-    """Read the two query parameters of a listing. Raises BadRequest 422."""
+def parameter(request: Request, name: str) -> str | None:
+    """Read the one query parameter that there may be. Raises BadRequest 422 for others."""
+    if not request.query:
+        return None
+    pairs = _pairs(request, f"?{name}=... or nothing")
+    if set(pairs) != {name} or len(pairs[name]) != 1:
+        raise BadRequest(422, f"expected {name}, once, and nothing else")
+    return pairs[name][0]
+
+
+def _pairs(request: Request, expected: str) -> dict[str, list[str]]:
     try:
-        pairs = urllib.parse.parse_qs(
+        return urllib.parse.parse_qs(
             request.query, keep_blank_values=True, strict_parsing=True, errors="strict"
         )
     except (ValueError, UnicodeDecodeError):
-        raise BadRequest(422, f"expected ?{text}=...&{number}=...") from None
+        raise BadRequest(422, f"expected {expected}") from None
+
+
+def parameters(request: Request, text: str, number: str) -> tuple[str, int]:
+    """Read the two query parameters of a listing. Raises BadRequest 422."""
+    pairs = _pairs(request, f"?{text}=...&{number}=...")
     if set(pairs) != {text, number} or any(len(v) != 1 for v in pairs.values()):
         raise BadRequest(422, f"expected {text} and {number}, each once, and nothing else")
     digits = pairs[number][0]

@@ -107,7 +107,7 @@ def tools(service: Service, version: str, base_url: str) -> MCPServer[Any]:
     ) -> Fetched:
         """Read one passage whole."""
         try:
-            passage = await service.passage(id)
+            passage, held = await service.found_before(id)
         except BadRequest as bad:
             raise ToolError(bad.message) from None
         return Fetched(
@@ -115,7 +115,7 @@ def tools(service: Service, version: str, base_url: str) -> MCPServer[Any]:
             title=passage.title or passage.id,
             text=passage.text,
             url=url(passage.id),
-            metadata={"index_version": service.served.version},
+            metadata={"index_version": held},
         )
 
     async def search_in_context(

@@ -21,6 +21,7 @@ class Operation(NamedTuple):
     kind: str = "application/json"
     parameters: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     statuses: tuple[int, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 _COMPUTED = (400, 408, 413, 415, 422, 503, 504)
@@ -73,8 +74,12 @@ OPERATIONS = (
         "Look a passage up",
         None,
         wire.Document,
-        parameters=(("id", "path", {"type": "string", "minLength": 1}),),
-        statuses=(400, 404, 503),
+        parameters=(
+            ("id", "path", {"type": "string", "minLength": 1}),
+            ("version", "query", {"type": "string", "minLength": 1}),
+        ),
+        statuses=(400, 404, 410, 422, 503),
+        optional=("version",),
     ),
     Operation("GET", "/v1/info", "Say what is served", None, wire.Info, statuses=(503,)),
     Operation("GET", "/healthz", "Say that the process is alive", None, wire.Health),
@@ -181,7 +186,7 @@ def _operation(op: Operation, secured: bool) -> dict[str, Any]:
         }
     if op.parameters:
         found["parameters"] = [
-            {"name": name, "in": where, "required": True, "schema": kind}
+            {"name": name, "in": where, "required": name not in op.optional, "schema": kind}
             for name, where, kind in op.parameters
         ]
     return found
@@ -195,6 +200,7 @@ REASONS = {
     405: "Another method is wanted",
     408: "The body did not arrive in time",
     409: "What is there cannot be opened",
+    410: "That version is held no longer",
     411: "The body has no length",
     413: "The body is too large",
     415: "Another content type is wanted",

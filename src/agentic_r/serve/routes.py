@@ -57,6 +57,21 @@ class Service:
             raise BadRequest(503, "model and index are still being loaded", {"Retry-After": "5"})
         return self._served
 
+    def held(self, version: str | None) -> Served:
+        """Return the version of this name, which may be the one before; None is the present one.
+
+        Raises BadRequest 410 where it is held no longer.
+        """
+        for served in (self.served, self._before):
+            if served is not None and version in (None, served.version):
+                return served
+        before = f" and {self._before.version} before it" if self._before else ""
+        raise BadRequest(
+            410,
+            f"version: got {version!r:.80}, this server has {self.served.version}{before}; "
+            "search again",
+        )
+
     @property
     def state(self) -> Literal["ok", "loading", "stopping"]:
         """Whether the service can be asked."""
@@ -233,18 +248,34 @@ class Service:
         ]
         return wire.EmbeddingList("list", data, main.model, wire.Usage(len(texts), len(texts)))
 
-    async def passage(self, id: str) -> Passage:
-        """Look a passage up by id. Raises BadRequest 404, or 503 where a shard is away."""
-        served = self.served
+    async def passage(self, id: str, version: str | None = None) -> tuple[Passage, str]:
+        """Look a passage up by id in a version, else in the present one; returns the version too.
+
+        Raises BadRequest 404, 410 as `held` does, or 503 where a shard is away.
+        """
+        served = self.held(version)
         try:
             if served.shards is None:
-                return served.corpus.get(id)
-            return await asyncio.to_thread(served.corpus.get, id)
+                return served.corpus.get(id), served.version
+            return await asyncio.to_thread(served.corpus.get, id), served.version
         except OutageError as error:
             self.metrics.events["outage"] += 1
             raise BadRequest(503, str(error), {"Retry-After": "2"}) from None
         except DataError:
             raise BadRequest(404, f"the corpus has no passage with the id {id[:80]!r}") from None
+
+    async def found_before(self, id: str) -> tuple[Passage, str]:
+        """Look a passage up, in the version before where the present one has it no longer.
+
+        This is for clients that have searched and cannot name a version. Raises as `passage` does.
+        """
+        before = self._before
+        try:
+            return await self.passage(id)
+        except BadRequest as bad:
+            if bad.status != 404 or before is None:
+                raise
+            return await self.passage(id, before.version)
 
     def info(self) -> wire.Info:
         """Say what is served."""

@@ -174,8 +174,9 @@ class Shards:
         path = f"/passages/{quote(id, safe='')}"
 
         def one(shard: Shard) -> Line | Literal[False]:
+            pinned = f"{path}?version={quote(shard.version, safe='')}" if shard.version else path
             try:
-                return shard.ask("GET", path, Line)
+                return shard.ask("GET", pinned, Line)
             except DataError:
                 return False
 
