@@ -358,22 +358,27 @@ def test_the_program_itself_exits_with_the_code(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["qdrant", "milvus"])
 def test_an_index_is_published_searched_and_checked(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Refused, kind: str
 ) -> None:
-    store = ["--retriever.store.url", str(tmp_path / "store"), "--retriever.store.name", "mine"]
-    assert "retriever.store.url" in refused("index", config, "--publish", code=2)
+    pytest.importorskip({"qdrant": "qdrant_client", "milvus": "pymilvus"}[kind])
+    engine = ["--retriever.kind", kind]
+    store = [*engine, "--retriever.store.url", str(tmp_path / "store.db")]
+    store += ["--retriever.store.name", "mine"]
+    assert "retriever.kind: got dense" in refused("index", config, "--publish", code=2)
+    assert "retriever.store.url" in refused("index", config, "--publish", *engine, code=2)
     assert main(["index", str(config), "--publish", *store]) == 0
-    assert "mine is mine--" in capsys.readouterr().out
+    assert "mine is mine__" in capsys.readouterr().out
     assert "no earlier version" in refused("index", config, "--roll-back", *store, code=2)
     assert main(["index", str(config), "--publish", *store]) == 0
     assert "which it was already" in capsys.readouterr().out
     query = [str(config), f"where was {NAMES[0]} born"]
     assert main(["search", *query]) == 0
     expected = capsys.readouterr().out.splitlines()[1:]
-    assert main(["search", *query, "--retriever.kind", "qdrant", *store]) == 0
+    assert main(["search", *query, *store]) == 0
     found = capsys.readouterr().out.splitlines()
-    assert found[0].startswith("qdrant")
+    assert found[0].startswith(kind)
     # Scores and titles: of passages that differ in unknown words alone, any may come first.
     words = [[line.split()[at] for at in (0, 1, -1)] for line in expected[::2]]
     assert [[line.split()[at] for at in (0, 1, -1)] for line in found[1::2]] == words

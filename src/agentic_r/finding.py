@@ -13,9 +13,12 @@ from agentic_r.protocols import Retriever
 
 if TYPE_CHECKING:
     from agentic_r.retriever.rerank import Reranker
-    from agentic_r.retriever.stores.qdrant import QdrantStore
+    from agentic_r.retriever.stores import Store
 
-LOCAL = ("dense", "fused", "qdrant")
+STORES = ("qdrant", "milvus")
+"""Kinds that search in a vector engine."""
+
+LOCAL = ("dense", "fused", *STORES)
 """Kinds that search with the run's own index, or with its encoder at least."""
 
 
@@ -86,16 +89,29 @@ def reranker_key(config: Config) -> str:
     return f"reranked:{model}:{settings.depth}:{settings.max_length}"
 
 
-def open_store(config: Config) -> QdrantStore:
-    """Open the vector engine of a config. Raises ConfigError where it lacks address or key."""
-    from agentic_r.retriever.stores.qdrant import QdrantStore
+def open_store(config: Config) -> Store:
+    """Open the vector engine of a config, which its retriever.kind names.
+
+    Raises ConfigError where that names none, and where it lacks address or key.
+    """
     from agentic_r.serve.secret import secret
 
-    store = config.retriever.store
+    store, kind = config.retriever.store, config.retriever.kind
+    if kind not in STORES:
+        raise ConfigError(
+            f"retriever.kind: got {kind}, expected {' or '.join(STORES)}, the engine to publish in"
+        )
     if not store.url:
-        raise ConfigError("retriever.store.url: got none, expected the address of a Qdrant server")
+        raise ConfigError(f"retriever.store.url: got none, expected the address of {kind}")
     token = secret("retriever.store.api_key_env", store.api_key_env)
-    return QdrantStore(store.url, token, store.timeout)
+    limits = store.timeout, store.build_timeout
+    if kind == "milvus":
+        from agentic_r.retriever.stores.milvus import MilvusStore
+
+        return MilvusStore(store.url, token, *limits)
+    from agentic_r.retriever.stores.qdrant import QdrantStore
+
+    return QdrantStore(store.url, token, *limits)
 
 
 def _stored(
@@ -109,7 +125,7 @@ def _stored(
     assert isinstance(local, DenseRetriever)
     name = config.retriever.store.name
     found = StoredRetriever(local.encoder, open_store(config), name, corpus)
-    return found, f"qdrant:{config.retriever.store.url}|{found.version}"
+    return found, f"{config.retriever.kind}:{config.retriever.store.url}|{found.version}"
 
 
 def _base(
@@ -128,7 +144,7 @@ def _base(
         if not remote.url:
             raise ConfigError("retriever.remote.url: got none, expected the address of a server")
         return RemoteRetriever(remote.url, **options), f"remote:{remote.url}"  # type: ignore[arg-type]
-    if kind == "qdrant":
+    if kind in STORES:
         return _stored(config, corpus, dense)
     from agentic_r.retriever.bm25 import BM25Retriever
 

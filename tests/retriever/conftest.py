@@ -1,8 +1,11 @@
-"""A tiny random encoder with its own words, for tests that need no real vectors."""
+"""A tiny random encoder with its own words, and the vector engines that tests can have."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from agentic_r.data.corpus import Corpus
 from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.stores import Store
+from agentic_r.retriever.stores.milvus import MilvusStore
+from agentic_r.retriever.stores.qdrant import QdrantStore
 from agentic_r.types import Example, Passage
 
 NAMES = ["kavron", "telmi", "oskar", "brund", "wexley", "doria", "maleth", "quill"]
@@ -81,3 +87,53 @@ def examples() -> list[Example]:
         for i, name in enumerate(NAMES)
         if i
     ]
+
+
+@pytest.fixture(scope="session")
+def milvus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Milvus server of the package index, in a process of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports pkg_resources
+        milvus = pytest.importorskip("milvus")
+    server = milvus.MilvusServer()
+    server.show_startup_banner = False
+    server.set_base_dir(str(tmp_path_factory.mktemp("milvus")))
+    server.start()
+    yield f"http://127.0.0.1:{server.listen_port}"
+    server.stop()
+
+
+@pytest.fixture(params=["qdrant", "milvus-lite", pytest.param("milvus", marks=pytest.mark.server)])
+def open_any(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Open one of the engines, again and again with the same contents; all are emptied at the end.
+
+    The mode of Qdrant that runs in memory forgets, so that it is opened in a folder.
+    """
+    pytest.importorskip("qdrant_client" if request.param == "qdrant" else "pymilvus")
+    opened: list[Any] = []
+
+    def store() -> Store:
+        if request.param == "qdrant":
+            opened.append(QdrantStore(str(tmp_path / "qdrant")))
+        elif request.param == "milvus-lite":
+            opened.append(MilvusStore(str(tmp_path / "milvus.db")))
+        else:
+            opened.append(MilvusStore(request.getfixturevalue("milvus_url")))
+        return opened[-1]
+
+    yield store
+    if request.param == "milvus" and opened:  # the server is the same for all tests
+        last = store()
+        client = last._client
+        for version in last.versions():
+            for alias in client.list_aliases(version)["aliases"]:
+                client.drop_alias(alias)
+            last.drop(version)
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def any_store(open_any: Callable[[], Store]) -> Store:
+    """One of the engines, empty."""
+    return open_any()

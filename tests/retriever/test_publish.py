@@ -12,7 +12,8 @@ from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.publish import publish, roll_back, version_of
 from agentic_r.retriever.stored import StoredRetriever
-from agentic_r.retriever.stores import Vectors
+from agentic_r.retriever.stores import Store, Vectors
+from agentic_r.retriever.stores.milvus import MilvusStore
 from agentic_r.retriever.stores.qdrant import QdrantStore
 from agentic_r.settings.retriever import IndexConfig
 from agentic_r.types import Passage
@@ -42,21 +43,21 @@ def other(tmp_path: Path, seed: int) -> DenseRetriever:
     return DenseRetriever.build(encoder, CORPUS, tmp_path / f"index{seed}", progress=False)
 
 
-def put(store: QdrantStore, retriever: DenseRetriever) -> str:
+def put(store: Store, retriever: DenseRetriever) -> str:
     folder = retriever.index.folder
     return publish(store, NAME, folder, retriever.encoder, retriever.corpus).version
 
 
 def test_what_is_published_finds_what_the_index_finds(
-    store: QdrantStore, local: DenseRetriever
+    any_store: Store, local: DenseRetriever
 ) -> None:
     ticks: list[int] = []
     folder = local.index.folder
-    done = publish(store, NAME, folder, local.encoder, CORPUS, ticks.append)
+    done = publish(any_store, NAME, folder, local.encoder, CORPUS, ticks.append)
     assert (done.passages, sum(ticks), done.previous) == (300, 300, "")
     assert done.agreement is not None
     assert done.agreement > 0.99
-    stored = StoredRetriever(local.encoder, store, NAME, CORPUS)
+    stored = StoredRetriever(local.encoder, any_store, NAME, CORPUS)
     queries = [p.contents for p in CORPUS][:12]
     for here, there in zip(local.search(queries, 5), stored.search(queries * 2, 5), strict=False):
         assert [hit.score for hit in there] == pytest.approx([h.score for h in here], abs=1e-4)
@@ -67,32 +68,32 @@ def test_what_is_published_finds_what_the_index_finds(
 
 
 def test_publishing_again_does_nothing_and_a_new_one_keeps_the_old(
-    store: QdrantStore, local: DenseRetriever, tmp_path: Path
+    any_store: Store, local: DenseRetriever, tmp_path: Path
 ) -> None:
-    first = put(store, local)
-    again = publish(store, NAME, local.index.folder, local.encoder, CORPUS)
+    first = put(any_store, local)
+    again = publish(any_store, NAME, local.index.folder, local.encoder, CORPUS)
     assert (again.version, again.agreement) == (first, None)
-    second = put(store, other(tmp_path, 1))
-    assert store.aliases() == {NAME: second, f"{NAME}-previous": first}
-    third = put(store, other(tmp_path, 2))
-    assert store.aliases() == {NAME: third, f"{NAME}-previous": second}
-    assert store.versions() == sorted([second, third])
+    second = put(any_store, other(tmp_path, 1))
+    assert any_store.aliases() == {NAME: second, f"{NAME}__previous": first}
+    third = put(any_store, other(tmp_path, 2))
+    assert any_store.aliases() == {NAME: third, f"{NAME}__previous": second}
+    assert any_store.versions() == sorted([second, third])
 
 
-def test_roll_back_and_forward(store: QdrantStore, local: DenseRetriever, tmp_path: Path) -> None:
+def test_roll_back_and_forward(any_store: Store, local: DenseRetriever, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no earlier version"):
-        roll_back(store, NAME)
-    first = put(store, local)
+        roll_back(any_store, NAME)
+    first = put(any_store, local)
     newer = other(tmp_path, 1)
-    second = put(store, newer)
+    second = put(any_store, newer)
     with pytest.raises(MismatchError, match="this run's encoder"):
-        StoredRetriever(local.encoder, store, NAME, CORPUS)
-    assert roll_back(store, NAME).version == first
-    StoredRetriever(local.encoder, store, NAME, CORPUS)
-    assert roll_back(store, NAME).version == second
-    roll_back(store, NAME)
-    assert put(store, newer) == second  # tried again and moved, not filled again
-    assert store.aliases() == {NAME: second, f"{NAME}-previous": first}
+        StoredRetriever(local.encoder, any_store, NAME, CORPUS)
+    assert roll_back(any_store, NAME).version == first
+    StoredRetriever(local.encoder, any_store, NAME, CORPUS)
+    assert roll_back(any_store, NAME).version == second
+    roll_back(any_store, NAME)
+    assert put(any_store, newer) == second  # tried again and moved, not filled again
+    assert any_store.aliases() == {NAME: second, f"{NAME}__previous": first}
 
 
 class Faulty(QdrantStore):
@@ -142,6 +143,46 @@ def test_aliases_move_in_one_request(store: QdrantStore, local: DenseRetriever) 
     store.point = lambda aliases: (asked.append(aliases), point(aliases))[1]  # type: ignore[method-assign]
     put(store, local)
     assert asked == [{NAME: version_of(NAME, local.encoder.fingerprint, CORPUS.digest)}]
+
+
+def test_versions_of_names_that_begin_alike_are_left_alone(
+    store: QdrantStore, local: DenseRetriever, tmp_path: Path
+) -> None:
+    others = [f"{NAME}__mine", f"{NAME}_x__{'0' * 12}_{'0' * 12}", f"{NAME}__{'0' * 12}"]
+    for name in others:
+        store.create(name, 8)
+    old = f"{NAME}__{'0' * 12}_{'0' * 12}"
+    store.create(old, 8)
+    version = put(store, local)
+    assert store.versions() == sorted([*others, version])
+
+
+def test_a_kill_between_two_moves_leaves_the_old_version_in_place(
+    local: DenseRetriever, tmp_path: Path
+) -> None:
+    """Milvus moves one alias at a time: the one that is searched comes last."""
+    pytest.importorskip("pymilvus")
+    store = MilvusStore(str(tmp_path / "milvus.db"))
+    first = put(store, local)
+    newer = other(tmp_path, 1)
+    point = store.point
+
+    def killed(aliases: Mapping[str, str]) -> None:
+        point(dict([next(iter(aliases.items()))]))
+        raise KeyboardInterrupt
+
+    store.point = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        put(store, newer)
+    assert store.aliases() == {NAME: first, f"{NAME}__previous": first}
+    store.point = point  # type: ignore[method-assign]
+    second = put(store, newer)
+    assert store.aliases() == {NAME: second, f"{NAME}__previous": first}
+    store.point = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        roll_back(store, NAME)
+    assert store.aliases()[NAME] == first
+    store.close()
 
 
 def test_what_cannot_be_published(

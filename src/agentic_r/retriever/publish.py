@@ -1,11 +1,12 @@
 """Publication of an index in a store, blue-green: fill a version, try it, move the alias.
 
-    NAME                 the alias that is searched
-    NAME-previous        the version before it, for roll-back
-    NAME--ENC-CORPUS     a version: digits of the encoder's and the corpus's fingerprints
+    NAME                  the alias that is searched
+    NAME__previous        the version before it, for roll-back
+    NAME__ENC_CORPUS      a version: digits of the encoder's and the corpus's fingerprints
 
-Searches go on with the old version until the new one has been tried; both aliases move in one
-request. Versions older than the previous one are dropped.
+Searches go on with the old version until the new one has been tried; then one request moves NAME.
+NAME__previous moves in the same request where the engine can do that, else right before it (after
+it, when rolling back). Versions older than the previous one are dropped.
 """
 
 from __future__ import annotations
@@ -50,7 +51,16 @@ def version_of(name: str, passages: str, corpus: str) -> str:
         raise ConfigError(
             f"retriever.store.name: got {name!r}, expected up to 64 letters, digits and _"
         )
-    return f"{name}--{passages[:_DIGITS]}-{corpus[:_DIGITS]}"
+    return f"{name}__{passages[:_DIGITS]}_{corpus[:_DIGITS]}"
+
+
+def _before(name: str) -> str:
+    return f"{name}__previous"
+
+
+def _is_version(name: str, version: str) -> bool:
+    digits = f"[0-9a-f]{{{_DIGITS}}}"
+    return re.fullmatch(f"{name}__{digits}_{digits}", version) is not None
 
 
 def publish(
@@ -81,7 +91,7 @@ def publish(
         )
     version = version_of(name, passages, corpus.digest)
     there = store.aliases()
-    previous = there.get(f"{name}-previous", "")
+    previous = there.get(_before(name), "")
     if there.get(name) == version:
         return Published(version, previous, store.count(version), None)
     if version != previous:
@@ -92,27 +102,26 @@ def publish(
         if version != previous:
             store.drop(version)
         raise
-    moved = {name: version}
-    if name in there:
-        moved[f"{name}-previous"] = there[name]
+    moved = {_before(name): there[name]} if name in there else {}
+    moved[name] = version
     store.point(moved)
     kept = set(moved.values()) | ({previous} if name not in there else set())
     for old in store.versions():
-        if old.startswith(f"{name}--") and old not in kept:
+        if _is_version(name, old) and old not in kept:
             store.drop(old)
     return Published(version, there.get(name, ""), len(corpus), agreement)
 
 
 def roll_back(store: Store, name: str) -> Published:
-    """Swap the alias with the version before it, in one request. Raises ConfigError for none."""
+    """Swap the alias with the version before it. Raises ConfigError for none."""
     there = store.aliases()
-    now, before = there.get(name), there.get(f"{name}-previous")
+    now, before = there.get(name), there.get(_before(name))
     if now is None or before is None:
         raise ConfigError(
             f"retriever.store.name: {name!r} has no earlier version to go back to; publish one "
             "with: agentic-r index CONFIG --publish"
         )
-    store.point({name: before, f"{name}-previous": now})
+    store.point({name: before, _before(name): now})
     return Published(before, now, store.count(before), None)
 
 

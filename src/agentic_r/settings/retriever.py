@@ -12,7 +12,7 @@ SEARCH_ONLY = frozenset(
     for name in (
         *("index.workers", "kind", "cache", "rerank.model", "rerank.depth"),
         *("remote.url", "remote.api_key_env", "remote.timeout"),
-        *("store.url", "store.name", "store.api_key_env", "store.timeout"),
+        *("store.url", "store.name", "store.api_key_env", "store.timeout", "store.build_timeout"),
     )
 )
 """Settings that a run may change: they move search and ask, or speed alone.
@@ -69,7 +69,7 @@ class IndexConfig(msgspec.Struct, frozen=True):
     ] = "auto"
     candidates: Annotated[
         int, Meta(ge=1, description="Passages scored again per passage that is returned.")
-    ] = 20
+    ] = 40
     probes: Annotated[
         int,
         Meta(ge=0, description="Lists (ivf-pq) or nodes (hnsw) visited; 0: an eighth, 128."),
@@ -105,10 +105,14 @@ class RemoteConfig(msgspec.Struct, frozen=True):
 
 
 class StoreConfig(msgspec.Struct, frozen=True):
-    """A vector engine that an index is published in, for kind qdrant."""
+    """A vector engine that an index is published in, for kind qdrant and kind milvus."""
 
     url: Annotated[
-        str, Meta(description="Qdrant server or cluster; a folder works in this process, slowly.")
+        str,
+        Meta(
+            description="Server or cluster; in this process, slowly: a folder for Qdrant, a path "
+            "ending in .db for Milvus."
+        ),
     ] = ""
     name: Annotated[str, Meta(description="Alias that is searched: letters, digits and _.")] = (
         "agentic_r"
@@ -117,6 +121,9 @@ class StoreConfig(msgspec.Struct, frozen=True):
         str, Meta(description="Name of the environment variable that holds its key.")
     ] = ""
     timeout: Annotated[float, Meta(gt=0, description="Seconds to wait for one reply.")] = 120.0
+    build_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds that it may take to make a version searchable.")
+    ] = 21_600.0
 
 
 class RetrieverTrainConfig(msgspec.Struct, frozen=True):
@@ -270,7 +277,7 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
     """The retriever."""
 
     kind: Annotated[
-        Literal["dense", "bm25", "fused", "remote", "web", "qdrant"],
+        Literal["dense", "bm25", "fused", "remote", "web", "qdrant", "milvus"],
         Meta(
             description="What search, ask and serve use; fused: dense and BM25. The loop is dense."
         ),

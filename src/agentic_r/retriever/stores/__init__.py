@@ -1,7 +1,8 @@
 """Vector engines that hold an index beyond one machine: what each has to do, and nothing more.
 
 A version is one immutable set of vectors, whose point ids are the rows of the corpus; an alias is
-the name that searches use. `retriever.publish` fills a version, tries it and moves the alias.
+the name that searches use. Both are of letters, digits and _ alone. `retriever.publish` fills a
+version, tries it and moves the alias.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Store(Protocol):
         ...
 
     def finish(self, version: str) -> None:
-        """Wait until a version is ready to be searched as it will be."""
+        """Wait until a version is ready to be searched as it will be, for a limited time."""
         ...
 
     def count(self, version: str) -> int:
@@ -48,9 +49,13 @@ class Store(Protocol):
         ...
 
     def point(self, aliases: Mapping[str, str]) -> None:
-        """Move all these aliases in one request, so that no search sees some of them moved."""
+        """Move these aliases, in one request where the engine can, else in this order."""
         ...
 
     def drop(self, version: str) -> None:
         """Remove a version."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
         ...

@@ -24,14 +24,20 @@ _LOOK = 1.0
 
 
 class QdrantStore:
-    """Collections are versions. `url` is a server's, a folder's, or ":memory:"."""
+    """Collections are versions. `url` is a server's, a folder's, or ":memory:".
 
-    def __init__(self, url: str, api_key: str = "", timeout: float = 120.0) -> None:
+    `build_timeout` is how many seconds a version may take to build its graph.
+    """
+
+    def __init__(
+        self, url: str, api_key: str = "", timeout: float = 120.0, build_timeout: float = 21_600.0
+    ) -> None:
         try:
             from qdrant_client import QdrantClient, models
         except ModuleNotFoundError:
             raise MissingExtraError("qdrant-client", "qdrant") from None
         self._url = url
+        self._build_timeout = build_timeout
         self._models: Any = models
         with self._told():
             if url.startswith(("http://", "https://")):
@@ -80,15 +86,36 @@ class QdrantStore:
             self._client.upsert(version, points, wait=True)
 
     def finish(self, version: str) -> None:
-        """Let it build its graph and wait until it has."""
-        models = self._models
+        """Let it build its graph and wait until it has.
+
+        Raises OutageError where it fails, or is not done within `build_timeout`.
+        """
+        models, colour = self._models, self._models.CollectionStatus
+        ends = time.monotonic() + self._build_timeout
         with self._told():
             self._client.update_collection(
                 version,
                 optimizers_config=models.OptimizersConfigDiff(indexing_threshold=_GRAPH),
             )
-            while self._client.get_collection(version).status != models.CollectionStatus.GREEN:
-                time.sleep(_LOOK)
+        while (found := self._collection(version)).status != colour.GREEN:
+            done = f"{found.indexed_vectors_count or 0:,} of {found.points_count or 0:,} vectors"
+            if found.status == colour.RED:
+                said = getattr(found.optimizer_status, "error", found.optimizer_status)
+                raise OutageError(
+                    f"Qdrant at {self._url}: {version}: building its graph failed with {done} in "
+                    f"it: {str(said)[:200]}; see the server's log"
+                )
+            if time.monotonic() >= ends:
+                raise OutageError(
+                    f"Qdrant at {self._url}: {version} is {found.status.value} after "
+                    f"{self._build_timeout:g} s with {done} in its graph, expected green; look at "
+                    "the server's optimizer, or give it longer with retriever.store.build_timeout"
+                )
+            time.sleep(_LOOK)
+
+    def _collection(self, version: str) -> Any:
+        with self._told():
+            return self._client.get_collection(version)
 
     def count(self, version: str) -> int:
         """Count the points, all of them."""
