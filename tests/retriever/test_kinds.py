@@ -99,7 +99,7 @@ def test_an_index_may_find_fewer_and_says_so_with_no_row(encoder: Encoder, many:
     ("kind", "dimension", "count", "expected"),
     [
         ("pq", 32, LEAST - 1, "expected exact below 1,000"),
-        ("pq", 30, LEAST, "multiple of 4"),
+        ("pq", 34, LEAST, "multiple of 4 or 6"),
         ("flat", 32, LEAST, "'flat'.*expected exact, sq8"),
         ("PQ5", 32, LEAST, "'PQ5'"),
     ],
@@ -114,9 +114,10 @@ def test_what_cannot_be_built_is_refused(
 def test_recipes_fit_the_size() -> None:
     assert recipe(IndexConfig(), 384, 5).factory == ""
     small = recipe(IndexConfig("ivf-pq"), 384, 10_000)
-    assert (small.factory, small.probes) == ("IVF256,PQ96x4fs", 32)
+    assert (small.factory, small.probes) == ("IVF256,PQ64x4fs", 32)
     wiki = recipe(IndexConfig("ivf-pq"), 768, 21_000_000)
-    assert (wiki.factory, wiki.probes) == ("IVF16384_HNSW32,PQ192x4fs", 2048)
+    assert (wiki.factory, wiki.probes) == ("IVF16384_HNSW32,PQ128x4fs", 2048)
+    assert recipe(IndexConfig("pq"), 1024, 10**6).factory == "PQ256x4fs"
     assert recipe(IndexConfig("pq", rescore="exact", candidates=7), 384, 10**6).candidates == 7
 
 
