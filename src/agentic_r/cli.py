@@ -119,6 +119,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--verify", action="store_true", help="read all of the run's indexes and models and compare"
     )
     index.add_argument(
+        "--scale", choices=("local", "ray"), help="retriever.index.scale: on a Ray cluster"
+    )
+    index.add_argument(
         "--publish", action="store_true", help="publish the newest index in retriever.store"
     )
     index.add_argument(

@@ -84,6 +84,10 @@ def index(options: argparse.Namespace, config: Config) -> None:
         for folder in sealed(run_folder(config)):
             print(f"{folder}: whole ({check_seal(folder)} files of a model)")
         return
+    if options.scale:
+        settings = msgspec.structs.replace(config.retriever.index, scale=options.scale)
+        retriever = msgspec.structs.replace(config.retriever, index=settings)
+        config = msgspec.structs.replace(config, retriever=retriever)
     outcome = _run(options, config, "base/index")
     folder = outcome.loop.run.folder / "base" / "index"
     print(f"{len(outcome.loop.data.corpus):,} passages in {folder}")

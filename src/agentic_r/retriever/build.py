@@ -5,8 +5,8 @@
     shards/N.json      shard N is whole: the sha256 of its rows
 
 A shard's passages are read, sorted by length, batched by a budget of tokens, encoded and written.
-Several processes take shards in turn, each on a GPU of its own where there are several; the bytes
-are the same whoever writes them.
+Several processes take shards in turn, each on a GPU of its own where there are several, or the
+machines of a Ray cluster do; the bytes are the same whoever encodes them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import sys
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from agentic_r.data.corpus import Corpus
@@ -108,10 +110,20 @@ class Shards:
 
         Raises DataError where a passage gives a vector that is no number.
         """
+        rows = self._rows(number)
+        self.encode(number, rows, tick)
+        self._close(number, rows)
+
+    def put(self, number: int, codes: bytes) -> None:
+        """Write the rows of a shard that was encoded elsewhere, then say that it is done."""
+        rows = self._rows(number)
+        rows[:] = np.frombuffer(codes, np.uint8).reshape(rows.shape)
+        self._close(number, rows)
+
+    def encode(self, number: int, rows: Any, tick: Callable[[int], None] = lambda _: None) -> None:
+        """Encode one shard into `rows`, bytes [n, code size]. Raises as `write` does."""
         start = number * self.plan.shard
-        stop = start + self.size(number)
-        ids = self._tokens(start, stop)
-        rows = self.file.rows(start, stop, "r+")
+        ids = self._tokens(start, start + self.size(number))
         for group in plan([len(x) for x in ids], self.plan.batch_tokens):
             vectors = self.engine.forward([ids[row] for row in group])
             bad = ~np.isfinite(vectors).all(1)
@@ -123,6 +135,12 @@ class Shards:
                 )
             rows[group] = self.file.encode(vectors)
             tick(len(group))
+
+    def _rows(self, number: int) -> Any:
+        start = number * self.plan.shard
+        return self.file.rows(start, start + self.size(number), "r+")
+
+    def _close(self, number: int, rows: Any) -> None:
         rows.flush()
         digest = hashlib.sha256(rows).hexdigest()
         write_atomic(self.folder / f"{number:06}.json", msgspec.json.encode(digest))
@@ -152,11 +170,16 @@ class Shards:
         return ids
 
 
-def encode_corpus(shards: Shards, workers: int = 1, progress: str | None = None) -> None:
-    """Encode every shard that is not done yet, with `workers` processes.
+def encode_corpus(
+    shards: Shards,
+    workers: int = 0,
+    progress: str | None = None,
+    scale: Literal["local", "ray"] = "local",
+) -> None:
+    """Encode every shard that is not done yet, with `workers` processes; 0 is one a GPU.
 
-    `progress` names a progress bar; None shows none. Raises as `Shards.write` does, and RunError
-    where a worker process fails.
+    With `scale` "ray" they are those of a Ray cluster. `progress` names a progress bar; None shows
+    none. Raises as `Shards.write` does, and RunError where a worker process fails.
     """
     rest = shards.begin()
     done = shards.plan.count - sum(map(shards.size, rest))
@@ -166,17 +189,23 @@ def encode_corpus(shards: Shards, workers: int = 1, progress: str | None = None)
     ) as bar:
         if progress is not None:
             bar.set_postfix_str(shards.engine.name)
+
+        def tick(count: int) -> None:
+            bar.update(count)
+
+        if scale == "ray" and rest:
+            from agentic_r.retriever.cluster import run_cluster
+
+            run_cluster(shards, rest, workers, tick)
+            return
+        workers = workers or max(1, torch.cuda.device_count())
         if workers == 1 or len(rest) < 2 or shards.corpus.source is None:
             for number in rest:
-                shards.write(number, lambda count: _advance(bar, count))
+                shards.write(number, tick)
             return
         from agentic_r.retriever.workers import run_workers
 
-        run_workers(shards, rest, workers, lambda count: _advance(bar, count))
-
-
-def _advance(bar: object, count: int) -> None:
-    bar.update(count)  # type: ignore[attr-defined]
+        run_workers(shards, rest, workers, tick)
 
 
 def parent_lives(parent: int) -> bool:

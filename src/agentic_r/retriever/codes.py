@@ -52,6 +52,11 @@ class CodesFile:
         self._header = bytes(header)
 
     @property
+    def code_size(self) -> int:
+        """Bytes of one code."""
+        return self._size
+
+    @property
     def bytes(self) -> int:
         """Length of the whole file."""
         return len(self._header) + self.count * self._size

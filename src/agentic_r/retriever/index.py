@@ -16,7 +16,6 @@ import faiss
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError, DataError, MismatchError
@@ -115,7 +114,7 @@ class Index:
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
         path = folder / INDEX_FILE
         shards = Shards(path, encoder, corpus, settings.vectors, settings.precision)
-        encode_corpus(shards, settings.workers or max(1, torch.cuda.device_count()), progress)
+        encode_corpus(shards, settings.workers, progress, settings.scale)
         quality = None
         if made.factory:
             exact = open_mapped(path)

@@ -16,8 +16,7 @@ import torch
 import agentic_r
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import RunError
-from agentic_r.retriever.build import Shards, parent_lives
-from agentic_r.retriever.codes import Format
+from agentic_r.retriever.build import Plan, Shards, parent_lives
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.engine import EnginePrecision
 
@@ -31,15 +30,12 @@ class Job(msgspec.Struct, frozen=True):
     encoder: str
     corpus: str
     path: str
-    vectors: Format
     precision: EnginePrecision
-    engine: str
-    batch_tokens: int
-    shard: int
+    plan: Plan
     device: str
     threads: int
-    parent: int
-    shards: list[int]
+    parent: int = 0
+    shards: list[int] = []
 
 
 def run_workers(
@@ -73,11 +69,8 @@ def _job(shards: Shards, mine: Sequence[int], number: int, workers: int, folder:
         encoder=f"{folder}/encoder",
         corpus=str(shards.corpus.source),
         path=str(shards.file.path),
-        vectors=shards.plan.vectors,
         precision=shards.precision,
-        engine=shards.plan.engine,
-        batch_tokens=shards.plan.batch_tokens,
-        shard=shards.plan.shard,
+        plan=shards.plan,
         device=device,
         threads=max(1, torch.get_num_threads() // workers),
         parent=os.getpid(),
@@ -125,15 +118,26 @@ def _watch(
         time.sleep(_TICK)
 
 
-def work(job: Job) -> None:
-    """Encode the shards of a job. Raises RunError where this process would compute otherwise."""
+def open_job(job: Job, corpus: Corpus | None = None) -> Shards:
+    """Open the shards of a job, of the corpus that it names if none is given.
+
+    Raises RunError where this process would compute otherwise than the first.
+    """
     torch.set_num_threads(job.threads)
-    encoder = Encoder.load(job.encoder, batch_tokens=job.batch_tokens, device=job.device)
-    corpus = Corpus.load(job.corpus)
-    path = Path(job.path)
-    shards = Shards(path, encoder, corpus, job.vectors, job.precision, job.shard)
-    if shards.plan.engine.partition(" on ")[0] != job.engine.partition(" on ")[0]:
-        raise RunError(f"got {shards.plan.engine}, expected {job.engine}, as the first process has")
+    plan = job.plan
+    encoder = Encoder.load(job.encoder, batch_tokens=plan.batch_tokens, device=job.device)
+    corpus = corpus or Corpus.load(job.corpus)
+    shards = Shards(Path(job.path), encoder, corpus, plan.vectors, job.precision, plan.shard)
+    for name in Plan.__struct_fields__:
+        found, wanted = (str(getattr(each, name)) for each in (shards.plan, plan))
+        if found.partition(" on ")[0] != wanted.partition(" on ")[0]:
+            raise RunError(f"{name}: got {found}, expected {wanted}, as the first process has")
+    return shards
+
+
+def work(job: Job) -> None:
+    """Encode the shards of a job. Raises as `open_job` does."""
+    shards = open_job(job)
     for number in job.shards:
         if not parent_lives(job.parent):
             return

@@ -10,7 +10,7 @@ from msgspec import Meta
 SEARCH_ONLY = frozenset(
     f"retriever.{name}"
     for name in (
-        *("index.workers", "kind", "cache", "rerank.model", "rerank.depth"),
+        *("index.workers", "index.scale", "kind", "cache", "rerank.model", "rerank.depth"),
         *("remote.url", "remote.api_key_env", "remote.timeout"),
         *("store.url", "store.name", "store.api_key_env", "store.timeout", "store.build_timeout"),
     )
@@ -90,6 +90,13 @@ class IndexConfig(msgspec.Struct, frozen=True):
     workers: Annotated[
         int, Meta(ge=0, description="Processes that encode a large corpus; 0: one a GPU.")
     ] = 0
+    scale: Annotated[
+        Literal["local", "ray"],
+        Meta(
+            description="Where they run: on this machine, or on the Ray cluster of RAY_ADDRESS "
+            "(one of this machine alone without); then 0 workers is one a GPU, else one a core."
+        ),
+    ] = "local"
 
 
 class RemoteConfig(msgspec.Struct, frozen=True):
