@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import bm25s
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from agentic_r.data import corpus as corpora
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError, DataError
+from agentic_r.retriever import bm25
 from agentic_r.retriever.bm25 import BM25Retriever, _best
 from agentic_r.types import Passage
 
@@ -76,6 +78,33 @@ def test_a_large_corpus_is_mapped_and_finds_the_same(
     assert isinstance(again._index.scores["data"], np.memmap)
     assert again.search(QUERIES, 3) == expected
     assert not list(tmp_path.glob(".*tmp"))
+
+
+WORDS = ["dog", "cat", "whale", "sings", "runs", "the", "of", "city", "a1", "7"]
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(WORDS), max_size=9),
+        min_size=1,
+        max_size=25,
+    ),
+    st.integers(1, 9),
+)
+def test_the_matrix_is_the_librarys_to_the_last_bit(texts: list[list[str]], size: int) -> None:
+    passages = [Passage(f"p{n}", " ".join(each) or "-") for n, each in enumerate(texts)]
+    made = BM25Retriever(Corpus(passages))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bm25, "_SLICE", size)
+        found = made._streamed(Path(folder))
+        if made._index is None:
+            assert found is None
+            return
+        assert list(found.vocab_dict.items()) == list(made._index.vocab_dict.items())
+        assert found.scores["num_docs"] == len(passages)
+        for name in ("data", "indices", "indptr"):
+            np.testing.assert_array_equal(found.scores[name], made._index.scores[name])
+            assert found.scores[name].dtype == made._index.scores[name].dtype
 
 
 def test_another_corpus_of_that_name_is_indexed_anew(

@@ -3,12 +3,15 @@
     FILE.bm25/bm25.json   what of, and every file's digests; written last
     FILE.bm25/*           the library's own files
 
-It stands beside the table of the corpus file and is made at the first opening, as that is.
+It stands beside the table of the corpus file and is made at the first opening, as that is, without
+holding more than a slice of the passages.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from agentic_r.errors import ConfigError
 from agentic_r.io import write_atomic
 from agentic_r.protocols import SEPARATOR
 from agentic_r.retriever import blocks
+from agentic_r.retriever.postings import Postings
 from agentic_r.types import Hit
 
 MANIFEST_FILE = "bm25.json"
@@ -32,7 +36,7 @@ MANIFEST_FILE = "bm25.json"
 _RULES = "lucene, english stems and stop words, 1"
 """What passages and queries go through; an index made by others is made anew."""
 
-_SLICE = 4_096
+_SLICE = 16_384
 """Passages that are taken apart at once."""
 
 
@@ -97,27 +101,45 @@ class BM25Retriever:
     def _made(self) -> Any:
         """Index the corpus; None where it has no word, which the library cannot index."""
         words: dict[str, int] = {}
-        ids = list(self._ids(words))
+        ids = [each for part in self._ids(words) for each in part]
         if not words:
             return None
         index = bm25s.BM25()
         index.index((ids, words), show_progress=False)
         return index
 
-    def _ids(self, words: dict[str, int]) -> Iterator[npt.NDArray[np.int32]]:
-        """Yield each passage as numbers of words, which are added to `words`."""
+    def _streamed(self, folder: Path) -> Any:
+        """Index a large corpus; None where it has no word. What is mapped lies in `folder`."""
+        words: dict[str, int] = {}
+        with contextlib.closing(Postings(folder)) as postings:
+            for part in self._ids(words):
+                postings.add(part)
+            if not words:
+                return None
+            index = bm25s.BM25()
+            # One word makes an index of the library whole; then it is given the real matrix.
+            index.index(([np.zeros(1, np.int32)], {"": 0}), show_progress=False)
+            index.scores = postings.matrix(folder, index.k1, index.b)
+        index.vocab_dict = {**words, "": len(words)}  # as the library has it
+        return index
+
+    def _ids(self, words: dict[str, int]) -> Iterator[list[npt.NDArray[np.int32]]]:
+        """Yield slices of passages as numbers of words, which are added to `words`."""
         for start in range(0, len(self.corpus), _SLICE):
             part = self.corpus.passages(start, min(start + _SLICE, len(self.corpus)))
-            for tokens in self._tokens([passage.contents for passage in part]):
-                yield np.array([words.setdefault(word, len(words)) for word in tokens], np.int32)
+            yield [
+                np.array([words.setdefault(word, len(words)) for word in tokens], np.int32)
+                for tokens in self._tokens([passage.contents for passage in part])
+            ]
 
     def _write(self, folder: Path) -> Manifest:
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        index = self._made()
         temporary.mkdir(parents=True)
-        if index is not None:
-            index.save(temporary, show_progress=False)
+        with tempfile.TemporaryDirectory(dir=temporary) as passing:
+            index = self._streamed(Path(passing))
+            if index is not None:
+                index.save(temporary, show_progress=False)
         files = {path.name: blocks.measure(path) for path in sorted(temporary.iterdir())}
         words = 0 if index is None else len(index.vocab_dict)
         manifest = Manifest(self.corpus.digest, _RULES, words, files)
