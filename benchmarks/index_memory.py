@@ -1,6 +1,6 @@
 """Peak anonymous memory of an index build, as the corpus grows.
 
-    python benchmarks/index_memory.py [FOLDER] [--counts 50000 500000] [--layers 0]
+    python benchmarks/index_memory.py [FOLDER] [--counts 50000 500000] [--layers 0] [--kind exact]
 
 A process of its own opens a corpus file of short passages and builds an exact index with MiniLM of
 so many layers. Anonymous memory is what a process cannot give back, the mapped files not counted;
@@ -10,7 +10,8 @@ would take 1.5 kB a passage: 675 MB more.
 
 Without layers an encoder looks words up and averages them, in about two minutes for all: what is
 measured is what a build holds of corpus, tokens and vectors, and these are as many and as long as
-with six. What a batch takes inside the model comes on top of both sizes. FOLDER keeps the corpora.
+with six. What a batch takes inside the model comes on top of both sizes. With `--kind bm25` the
+lexical index is made instead. FOLDER keeps the corpora.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentic_r.data.corpus import Corpus
 
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 
@@ -47,9 +53,12 @@ def corpus_file(folder: Path, count: int) -> Path:
     return path
 
 
-def build(path: Path, layers: int, folder: Path) -> None:
-    """Build, watching memory; prints the peak in MB above the start."""
-    from agentic_r.data.corpus import Corpus
+def prepared(kind: str, layers: int, folder: Path) -> Callable[[Corpus], object]:
+    """Load what a build needs beside the corpus; returns the build."""
+    if kind == "bm25":
+        from agentic_r.retriever.bm25 import BM25Retriever
+
+        return BM25Retriever
     from agentic_r.retriever.encoder import Encoder
     from agentic_r.retriever.engine import open_engine
     from agentic_r.retriever.index import Index
@@ -57,6 +66,14 @@ def build(path: Path, layers: int, folder: Path) -> None:
     encoder = Encoder.load("all-MiniLM-L6-v2", 64)
     encoder.model.encoder.layer = encoder.model.encoder.layer[:layers]
     open_engine(encoder, "auto", 1_000_000).forward([[1] * 16] * 256)
+    return lambda corpus: Index.build(encoder, corpus, folder, progress=f"{len(corpus):,} passages")
+
+
+def build(path: Path, kind: str, layers: int, folder: Path) -> None:
+    """Build, watching memory; prints the peak in MB above the start."""
+    from agentic_r.data.corpus import Corpus
+
+    make = prepared(kind, layers, folder)
     started = peak = anonymous()
     done = threading.Event()
 
@@ -69,19 +86,19 @@ def build(path: Path, layers: int, folder: Path) -> None:
     watcher.start()
     began = time.process_time()
     corpus = Corpus.load(path)
-    Index.build(encoder, corpus, folder, progress=f"{len(corpus):,} passages")
+    make(corpus)
     took = time.process_time() - began
     done.set()
     watcher.join()
     print(f"{len(corpus)} {(peak - started) / 1024:.1f} {took:.0f}")
 
 
-def measured(corpus: Path, layers: int, folder: Path) -> tuple[int, float]:
+def measured(corpus: Path, kind: str, layers: int, folder: Path) -> tuple[int, float]:
     """Build in a process of its own; returns passages and peak, which are printed."""
     shutil.rmtree(folder, ignore_errors=True)
     for made in corpus.parent.glob(f"{corpus.name}.*"):  # the table is part of the build
-        made.unlink()
-    command = [sys.executable, __file__, "--layers", str(layers)]
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
+    command = [sys.executable, __file__, "--kind", kind, "--layers", str(layers)]
     done = subprocess.run(
         [*command, "--one", str(corpus), str(folder)], stdout=subprocess.PIPE, text=True
     )
@@ -100,14 +117,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("build/index-memory"))
     parser.add_argument("--counts", type=int, nargs="+", default=[50_000, 500_000])
     parser.add_argument("--layers", type=int, default=0)
+    parser.add_argument("--kind", choices=("exact", "bm25"), default="exact")
     parser.add_argument("--one", nargs=2, default=None, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        build(Path(given.one[0]), given.layers, Path(given.one[1]))
+        build(Path(given.one[0]), given.kind, given.layers, Path(given.one[1]))
         return
     given.folder.mkdir(parents=True, exist_ok=True)
     peaks = dict(
-        measured(corpus_file(given.folder, count), given.layers, given.folder / "index")
+        measured(corpus_file(given.folder, count), given.kind, given.layers, given.folder / "index")
         for count in given.counts
     )
     grown = peaks[max(peaks)] - peaks[min(peaks)]
