@@ -10,6 +10,7 @@ holding more than a slice of the passages.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,8 @@ from agentic_r.retriever.postings import Postings
 from agentic_r.types import Hit
 
 MANIFEST_FILE = "bm25.json"
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells what it does, at level debug
 
 _RULES = "lucene, english stems and stop words, 1"
 """What passages and queries go through; an index made by others is made anew."""

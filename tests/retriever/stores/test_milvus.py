@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import agentic_r
 from agentic_r.errors import MissingExtraError, OutageError
 from agentic_r.retriever.stores.milvus import PLAIN, MilvusStore
 
@@ -22,6 +25,34 @@ def test_failures_are_one_line_with_the_address(
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(MissingExtraError, match=r"agentic-r\[milvus\]"):
         MilvusStore(str(tmp_path / "x.db"))
+
+
+FIND = """
+import sys
+import numpy as np
+from agentic_r.retriever.stores.milvus import MilvusStore
+store = MilvusStore(sys.argv[1])
+row = np.eye(8, dtype=np.float32)[3:4]
+print(store.count("a"), store.search("a", row, 1)[1][0, 0], store.search("now", row, 1)[1][0, 0])
+store.close()
+"""
+
+
+def test_another_process_finds_what_a_file_keeps(tmp_path: Path) -> None:
+    store = MilvusStore(str(tmp_path / "x.db"))
+    store.create("a", 8)
+    store.add("a", 0, np.eye(8, dtype=np.float32), [f"p{n}" for n in range(8)])
+    store.finish("a")
+    store.point({"now": "a"})
+    store.close()
+    source = str(Path(agentic_r.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", FIND, str(tmp_path / "x.db")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": source},
+    )
+    assert done.stdout.split() == ["8", "3", "3"], done.stderr
 
 
 @pytest.mark.server

@@ -39,6 +39,7 @@ class MilvusStore:
         self._url = url
         self._types: Any = pymilvus.DataType
         self._timeout, self._build_timeout = timeout, build_timeout
+        self._loaded: set[str] = set()
         with self._told():
             self._client = pymilvus.MilvusClient(url, token=token, timeout=timeout)
 
@@ -86,7 +87,6 @@ class MilvusStore:
             kind = "FLAT" if few else "AUTOINDEX"
             index.add_index("vector", index_type=kind, metric_type="IP")
             self._client.create_index(version, index, timeout=limit)
-            self._client.load_collection(version, timeout=limit)
             self._counted(version, limit)
 
     def count(self, version: str) -> int:
@@ -101,6 +101,7 @@ class MilvusStore:
         for start in range(0, len(vectors), _AT_ONCE):
             part = list(vectors[start : start + _AT_ONCE])
             with self._told():
+                self._load(name)
                 found = self._client.search(
                     name, part, limit=k, output_fields=["id"], timeout=self._timeout
                 )
@@ -118,17 +119,30 @@ class MilvusStore:
             move = self._client.alter_alias if alias in there else self._client.create_alias
             with self._told():
                 move(version, alias, timeout=self._timeout)
+            self._loaded.discard(alias)
 
     def drop(self, version: str) -> None:
         """Delete a collection."""
         with self._told():
             self._client.drop_collection(version, timeout=self._timeout)
+        self._loaded.clear()
 
     def close(self) -> None:
         """Close the connection, and a file's lock with it."""
         self._client.close()
+        if self._url.endswith(".db"):  # else the file stays this process's until it ends
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(self._url)
+
+    def _load(self, name: str) -> None:
+        # A server keeps what it has loaded; Milvus Lite begins anew with every process.
+        if name not in self._loaded:
+            self._client.load_collection(name, timeout=self._build_timeout)
+            self._loaded.add(name)
 
     def _counted(self, version: str, timeout: float) -> int:
+        self._load(version)
         # Strong: the answer waits for all that was added, and later searches then see it too.
         reply = self._client.query(
             version,
