@@ -166,6 +166,8 @@ def _told(ray: Any) -> Iterator[None]:
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = lines[-1] if lines else type(error).__name__
+        if "InvalidAuthToken" in f"{error} {error.__cause__}":
+            said += "; it wants its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         raise RunError(
             f"Ray: {said[:300]}; the same command goes on from the finished shards"
         ) from error
