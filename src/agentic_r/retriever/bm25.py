@@ -40,7 +40,10 @@ _RULES = "lucene, english stems and stop words, 1"
 """What passages and queries go through; an index made by others is made anew."""
 
 _SLICE = 16_384
-"""Passages that are taken apart at once."""
+"""Passages whose counts are held at once."""
+
+_TOKENISED = 2_048
+"""Passages whose words are held at once."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -129,11 +132,14 @@ class BM25Retriever:
     def _ids(self, words: dict[str, int]) -> Iterator[list[npt.NDArray[np.int32]]]:
         """Yield slices of passages as numbers of words, which are added to `words`."""
         for start in range(0, len(self.corpus), _SLICE):
-            part = self.corpus.passages(start, min(start + _SLICE, len(self.corpus)))
-            yield [
-                np.array([words.setdefault(word, len(words)) for word in tokens], np.int32)
-                for tokens in self._tokens([passage.contents for passage in part])
-            ]
+            stop = min(start + _SLICE, len(self.corpus))
+            ids: list[npt.NDArray[np.int32]] = []
+            for at in range(start, stop, _TOKENISED):
+                part = self.corpus.passages(at, min(at + _TOKENISED, stop))
+                for tokens in self._tokens([passage.contents for passage in part]):
+                    numbers = [words.setdefault(word, len(words)) for word in tokens]
+                    ids.append(np.array(numbers, np.int32))
+            yield ids
 
     def _write(self, folder: Path) -> Manifest:
         temporary = folder.with_name(f".{folder.name}.tmp")
