@@ -121,6 +121,20 @@ def test_recipes_fit_the_size() -> None:
     assert recipe(IndexConfig("pq", rescore="exact", candidates=7), 384, 10**6).candidates == 7
 
 
+@pytest.mark.parametrize("kind", ["exact", "sq8", "pq"])
+def test_every_passage_stands_in_one_row_with_a_vector_of_unit_length(
+    encoder: Encoder, many: Corpus, tmp_path: Path, kind: str
+) -> None:
+    index = Index.build(encoder, many, tmp_path, IndexConfig(kind, rescore="exact"))
+    rows = index.search(encoder.encode(["oskar runs the firm", "kavron"], "query"), len(many))[1]
+    for found in rows:
+        assert sorted(found) == list(range(len(many)))
+    if kind != "sq8":
+        vectors = open_mapped(tmp_path / INDEX_FILE).reconstruct_n(0, len(many))
+        norms = np.linalg.norm(vectors, axis=1)
+        assert (abs(norms - 1) < 1e-3).all()
+
+
 def test_known_items_are_cut_from_their_passages(many: Corpus) -> None:
     items, rows = known_items(many, 20), known_rows(many, 20)
     assert len(items) == len(set(rows)) == 20
