@@ -24,6 +24,7 @@ UNAFFECTING = SEARCH_ONLY | frozenset(
         "agent.retries",
         "agent.price",
         "agent.api_key_env",
+        "agent.train.rl.weights",
         "utility.judge_concurrency",
         "utility.judge_timeout",
         "utility.judge_retries",
@@ -38,6 +39,8 @@ UNAFFECTING = SEARCH_ONLY | frozenset(
 
 NAMED = {"agent.model": "agent.name", "utility.judge": "utility.judge_name"}
 """Where a server's model has a name, the name identifies it, and its address may change."""
+
+ROLLOUTS = "agent.train.rl.rollouts"
 
 CONCERNS: Mapping[str, str] = {
     "": "all stages",
@@ -62,6 +65,8 @@ def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
         for key, value in flat(config).items()
         if key not in UNAFFECTING and not key.startswith(("serve.", "agent.train.verl."))
     }
+    if values.get(ROLLOUTS):  # that a server draws counts, not where it is
+        values[ROLLOUTS] = "http://..."
     for address, name in NAMED.items():
         if values.get(name) and str(values.get(address)).startswith(("http://", "https://")):
             values[address] = "http://..."

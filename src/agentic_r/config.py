@@ -32,6 +32,7 @@ from agentic_r.settings import (
     UtilityConfig,
     WorldConfig,
 )
+from agentic_r.settings.rl import ADDRESS
 
 __all__ = [
     "AgentConfig",
@@ -266,6 +267,8 @@ def _expected(type_: Any, meta: Meta) -> str:
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[type_]
     if meta.pattern == JUDGE:
         return 'a string, "offline" or http://...'
+    if meta.pattern == ADDRESS:
+        return "http://HOST:PORT, several with commas, or nothing"
     if meta.pattern is not None:
         return "a string of letters, digits, dots, dashes and underscores"
     if meta.min_length is not None:

@@ -40,6 +40,16 @@ def refuse_unfit(config: Config) -> None:
             f"agent.train.rl.samples: got {train.rl.samples}, expected at least 2 with "
             f"{train.method}, which compares the trajectories of a question"
         )
+    if train.rl.importance_cap and train.rl.old_logprobs == "sampled":
+        raise ConfigError(
+            "agent.train.rl.importance_cap: got a cap with old_logprobs sampled, whose ratio holds "
+            "that difference already; set old_logprobs to recomputed, or the cap to 0"
+        )
+    if train.rl.rollouts and train.rl.top_p < 1:
+        raise ConfigError(
+            f"agent.train.rl.top_p: got {train.rl.top_p}, expected 1 with rollouts on a server, "
+            "whose log-probabilities are those of the whole vocabulary"
+        )
 
 
 def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
@@ -125,6 +135,7 @@ def _job(
         list(questions),
         list(loop.data.dev),
         folder,
+        start,
     )
 
 

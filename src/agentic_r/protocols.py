@@ -95,7 +95,7 @@ class Completion(msgspec.Struct, frozen=True):
     `finish` is "stop" (a stop string, which `stop` names), "eos" (the model ended), "length" (out
     of tokens) or "calls" (it called tools: `calls`). `tokens` are the ids as sampled, which may
     go past the stop string. `prompt_tokens` and `new_tokens` are counted by the back end; None
-    where it does not say.
+    where it does not say. `weights` is the version of the weights that drew it, where they change.
     """
 
     text: str
@@ -106,6 +106,7 @@ class Completion(msgspec.Struct, frozen=True):
     calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int | None = None
     new_tokens: int | None = None
+    weights: str = ""
 
 
 class Capabilities(msgspec.Struct, frozen=True):

@@ -91,7 +91,8 @@ class Turn(msgspec.Struct, frozen=True):
     them anew. `tokens` and `logprobs` are as sampled, kept where RL needs them. `calls` are the
     tools that the agent called, in dialects that have tools. `new_tokens` counts what the model
     wrote, None where it does not say; `prompt_tokens` what it was given, not set where it does not
-    say (so that the rows of earlier runs stay as they were).
+    say (so that the rows of earlier runs stay as they were). `weights` is the version of the
+    weights that drew the tokens, set where a server follows a training.
     """
 
     text: str
@@ -104,6 +105,7 @@ class Turn(msgspec.Struct, frozen=True):
     calls: tuple[ToolCall, ...] = ()
     new_tokens: int | None = None
     prompt_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    weights: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Trajectory(msgspec.Struct, frozen=True):

@@ -21,7 +21,9 @@ CHAT = """{%- for tool in tools or [] %}tool {{ tool.function.name }}
 {% endif %}"""
 
 
-def make_model(folder: Path, *, vocabulary: int = 300, width: int = 32, layers: int = 2) -> Path:
+def make_model(
+    folder: Path, *, vocabulary: int = 300, width: int = 32, layers: int = 2, tied: bool = True
+) -> Path:
     """Write a random Qwen2 whose protocol tags are single tokens."""
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -52,7 +54,7 @@ def make_model(folder: Path, *, vocabulary: int = 300, width: int = 32, layers: 
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         initializer_range=0.3,
         pad_token_id=0,
         eos_token_id=1,

@@ -97,7 +97,7 @@ def llm(request: pytest.FixtureRequest, folder: Path) -> Iterator[LLM]:
 class real_server:
     """Starts a real server as a process of its own and waits until it answers."""
 
-    def __init__(self, kind: str, program: str, folder: Path) -> None:
+    def __init__(self, kind: str, program: str, folder: Path, *more: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -105,7 +105,7 @@ class real_server:
         if kind == "vllm":
             command += ["--served-model-name", "tiny", "--dtype", "float32", "--enforce-eager"]
             command += ["--max-model-len", "512"]
-        self.command = command
+        self.command = [*command, *more]
         self.root = f"http://127.0.0.1:{port}"
         self.log = folder.parent / f"{kind}.log"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,23 @@ def test_a_step_never_asks_a_question_twice(model_folder: Path, tmp_path: Path) 
     for questions in asked:
         assert len({q.key for q in questions}) == len(questions)
     assert {q.key for questions in asked for q in questions} == {q.key for q in QUESTIONS}
+
+
+def test_what_drew_otherwise_is_weighed(model_folder: Path, tmp_path: Path) -> None:
+    """The drawing model gave half the probability: a ratio of 2, and less where it is capped."""
+    gradients = {}
+    for cap in (0.0, 1.5, 10.0):
+        config = rl(importance_cap=cap, old_logprobs="recomputed", mini_batch=0)
+        learner = learning(model_folder, tmp_path, config, "reinforce++")
+        trajectories, _ = learner._rollouts(0)
+        samples = [learner.dialect.sample(trajectory) for trajectory in trajectories]
+        halved = [
+            replace(s, logprobs=tuple(number - math.log(2) for number in s.logprobs))
+            for s in samples
+        ]
+        rewards = [float(n % 3) for n in range(len(samples))]
+        figures = learner.reinforcer.update(halved, rewards)
+        gradients[cap] = figures["gradient"]
+        assert figures.get("importance", 1.0) == pytest.approx(min(cap, 2.0) or 1.0, abs=1e-4)
+    for cap, factor in ((1.5, 1.5), (10.0, 2.0)):
+        assert gradients[cap] == pytest.approx(factor * gradients[0.0], rel=1e-3)

@@ -10,6 +10,7 @@ import torch
 
 from agentic_r.agent.loss import (
     entropy_term,
+    importance,
     kl_term,
     policy_term,
     token_weights,
@@ -180,3 +181,13 @@ class TestVerl:
         )[0]
         term = policy_term(b["logprobs"], b["old"], b["advantages"], clip_high=0.28, dual_clip=3.0)
         assert float(weighted(weights, term.loss)) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_importance_is_the_capped_ratio_without_a_gradient() -> None:
+    trained = torch.tensor([-1.0, -2.0, -0.5, -60.0], requires_grad=True)
+    drawn = torch.tensor([-1.0, -1.0, -3.0, -1.0])
+    found = importance(trained, drawn, 2.0)
+    pairs = zip(trained.tolist(), drawn.tolist(), strict=True)
+    slow = [min(math.exp(max(t - d, -20.0)), 2.0) for t, d in pairs]
+    torch.testing.assert_close(found, torch.tensor(slow))
+    assert not found.requires_grad

@@ -90,6 +90,7 @@ def test_what_the_loop_reads_is_what_the_config_says(tmp_path: Path) -> None:
     [
         (("--agent.train.method", "supervised"), "agent.train.method: got supervised"),
         (("--agent.train.method", "ppo"), "agent.train.rl.critic: got head, expected model"),
+        (("--agent.train.rl.rollouts", "http://a"), "got http://a, expected nothing"),
         (("--agent.train.rl.precision", "fp32"), "agent.train.rl.precision: got fp32"),
         (("--agent.turns", "0"), "agent.turns: got 0, expected a number of model calls"),
         (("--agent.train.verl.gpus", "3"), "expected a multiple of the 3 GPUs"),

@@ -25,6 +25,7 @@ from agentic_r.agent.guard import collapsed, invalid_rate, repeated
 from agentic_r.agent.reinforce import Reinforcer
 from agentic_r.agent.rewards import Rewarder, em
 from agentic_r.agent.rollout import run_rollout
+from agentic_r.agent.rollouts import Feed, Rollouts
 from agentic_r.agent.saved import Saved, save_model
 from agentic_r.agent.tokens import TokenDialect
 from agentic_r.errors import DataError
@@ -61,7 +62,8 @@ class Learned:
 class Learning:
     """One training from `train` questions, validated greedily on `dev` questions.
 
-    `on_step` hears each step's figures. Raises DataError where there is no question.
+    `on_step` hears each step's figures. With `rollouts` those servers draw, else the policy's own
+    model. Raises DataError where there is no question.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Learning:
         dev: Sequence[Question],
         folder: Path,
         on_step: Callable[[dict[str, float]], None] | None = None,
+        rollouts: Rollouts | None = None,
     ) -> None:
         config = reinforcer.config
         if not train or not dev:
@@ -82,9 +85,11 @@ class Learning:
         self.reinforcer, self.practice, self.config = reinforcer, practice, config
         self.train, self.dev = list(train), list(dev)[: config.validate_questions]
         self.folder, self.processes = folder, reinforcer.processes
-        self.llm = reinforcer.policy.llm
+        policy = reinforcer.policy
+        self.llm: Any = rollouts or policy.llm
         self.reward = Rewarder(config.reward)
-        self.dialect: Any = TokenDialect(practice.dialect, self.llm.tokenizer)
+        self.dialect: Any = TokenDialect(practice.dialect, policy.llm.tokenizer)
+        self._feed = Feed(rollouts, policy, folder, self.processes) if rollouts else None
         self.saved = Saved(folder, config.keep, self.processes)
         self.learned = Learned()
         self._on_step = on_step or (lambda _: None)
@@ -104,8 +109,12 @@ class Learning:
                 bar.set_postfix(reward=f"{figures['reward']:.3f}", dev=f"{self.learned.best:.3f}")
                 self._on_step(figures)
         self.reinforcer.restore(self.saved.best()["reinforcer"])
+        policy = self.reinforcer.policy
+        whole = policy.whole()
         if self.processes.first:
-            save_model(self.reinforcer.policy.whole(), self.llm, self.folder / "model")
+            save_model(whole, policy.llm, self.folder / "model")
+        if self._feed is not None:
+            self._feed.close()
         return self.learned
 
     def _step(self) -> dict[str, float]:
@@ -121,6 +130,8 @@ class Learning:
         samples = [self.dialect.sample(trajectory) for trajectory in kept]
         rewards = self.processes.collect([self.reward(t) for t in self.processes.own(kept)])
         figures |= self.reinforcer.update(samples, rewards)
+        if self._feed is not None:
+            self._feed.refuse_others(figures["apart"])
         figures |= {
             "step": float(self.reinforcer.step),
             "reward": sum(rewards) / len(rewards),
@@ -173,6 +184,9 @@ class Learning:
         self, starts: Sequence[Trajectory], sampling: Sampling
     ) -> tuple[list[Trajectory], dict[str, float]]:
         """Carry every start to its end, each process its share; seconds are this process's."""
+        fed = 0.0
+        if self._feed is not None:
+            fed = self._feed.give((self.reinforcer.step, self.learned.roll_backs))
         began = time.perf_counter()
         retriever = Timed(self.practice.retriever)
         self.llm.forget()
@@ -193,6 +207,7 @@ class Learning:
         return self.processes.collect(done), {
             "generation_seconds": seconds - retriever.seconds,
             "retrieval_seconds": retriever.seconds,
+            **({"weights_seconds": fed} if self._feed else {}),
         }
 
     def _validate(self, figures: dict[str, float]) -> None:

@@ -68,6 +68,17 @@ def policy_term(
     return PolicyTerm(loss, bound > plain, dual)
 
 
+def importance(trained: Tensor, drawn: Tensor, cap: float) -> Tensor:
+    """Return min(trained / drawn, cap), the ratio of probabilities, for each sampled token.
+
+    Where another program drew than is trained, their log-probabilities differ a little for the
+    same weights; this weight of a token's loss makes up for it (truncated importance sampling,
+    Ionides 2008; Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy
+    RL training"). No gradient goes through it.
+    """
+    return (trained - drawn).clamp(-20.0, 20.0).exp().clamp(max=cap).detach()
+
+
 def kl_term(logprobs: Tensor, reference: Tensor, kind: KL) -> Tensor:
     """Return an estimate of KL(policy, reference) at each sampled token.
 

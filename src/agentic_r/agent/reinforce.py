@@ -21,7 +21,14 @@ from torch import Tensor
 from agentic_r.agent.advantage import gae, grpo, reinforce_plus_plus, rloo, whiten
 from agentic_r.agent.batch import Packed, pack, table
 from agentic_r.agent.descent import Descent, rising
-from agentic_r.agent.loss import kl_term, policy_term, token_weights, value_term, weighted
+from agentic_r.agent.loss import (
+    importance,
+    kl_term,
+    policy_term,
+    token_weights,
+    value_term,
+    weighted,
+)
 from agentic_r.agent.policy import Policy
 from agentic_r.agent.tokens import Sample
 from agentic_r.errors import ConfigError
@@ -79,10 +86,14 @@ class Reinforcer:
             descent.advance()
         # What draws and what is trained are the same weights; where they say different things of
         # what was drawn, an engine or a number format is at fault.
-        mismatch = float((known["sampled"] - known["now"])[mask].mean())
+        apart = (known["sampled"] - known["now"])[mask]
+        mismatch = float(apart.mean())
+        if self.config.importance_cap:
+            figures["importance"] = float(known["importance"][mask].mean())
         return figures | {
             "entropy": float(known["entropy"][mask].mean()),
             "mismatch": mismatch,
+            "apart": float(apart.abs().mean()),
             "kl": float(known["kl"][mask].mean()) if "kl" in known else mismatch,
             "scoring_seconds": scored - began,
             "update_seconds": time.perf_counter() - scored,
@@ -109,6 +120,9 @@ class Reinforcer:
                     read["ref"][at] = self.policy.reference(packed).cpu()
         known = {name: self.processes.gather(own, shares) for name, own in read.items()}
         known["old"] = sampled if self.config.old_logprobs == "sampled" else known["now"]
+        known["importance"] = torch.ones(mask.shape)
+        if self.config.importance_cap:
+            known["importance"] = importance(known["now"], sampled, self.config.importance_cap)
         if self.config.kl != "none":
             known["kl"] = torch.where(mask, known["now"] - known["ref"], 0.0)
         return known | {"mask": mask, "sampled": sampled}
@@ -188,7 +202,7 @@ class Reinforcer:
             clip_high=config.clip_high,
             dual_clip=config.dual_clip,
         )
-        loss = weighted(weights, term.loss)
+        loss = weighted(weights, term.loss * here["importance"])
         figures["policy_loss"] += float(loss.detach())
         figures["clipped"] += float(weighted(weights, term.clipped.float()))
         if config.kl == "loss":

@@ -200,6 +200,8 @@ def read(
     turn = msgspec.structs.replace(turn, new_tokens=count)
     if completion.prompt_tokens is not None:
         turn = msgspec.structs.replace(turn, prompt_tokens=completion.prompt_tokens)
+    if completion.weights:
+        turn = msgspec.structs.replace(turn, weights=completion.weights)
     if keep_tokens:
         return msgspec.structs.replace(turn, tokens=completion.tokens, logprobs=completion.logprobs)
     return turn

@@ -64,12 +64,14 @@ class Saved:
         return sorted(self._folder.glob("step-*.pt"))
 
 
-def save_model(model: Any, llm: LocalLLM, folder: Path) -> None:
-    """Write weights in bfloat16, tokenizer and prompt, as `LocalLLM` opens them."""
+def save_model(
+    model: Any, llm: LocalLLM, folder: Path, dtype: torch.dtype = torch.bfloat16
+) -> None:
+    """Write weights, by default in bfloat16, tokenizer and prompt, as `LocalLLM` opens them."""
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     if not model.config.get_text_config().tie_word_embeddings:
         tied = set()
-    state = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items() if k not in tied}
+    state = {k: v.to(dtype) for k, v in model.state_dict().items() if k not in tied}
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary, state_dict=state)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentic_r.agent.learning import Learned, Learning, Practice
 from agentic_r.agent.local import LocalLLM
 from agentic_r.agent.policy import Policy
 from agentic_r.agent.reinforce import Method, Reinforcer
-from agentic_r.settings import RLConfig
+from agentic_r.agent.rollouts import Rollouts
+from agentic_r.settings import AgentConfig, RLConfig
 from agentic_r.training.jobs import hand_out
 from agentic_r.training.lending import lent
 from agentic_r.training.processes import join
@@ -21,7 +22,10 @@ OnStep = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, how, and on what. Every process opens `model`, a folder or hub name."""
+    """What is trained, how, and on what. Every process opens `model`, a folder or hub name.
+
+    `agent` says how servers that draw are reached.
+    """
 
     model: str
     batch: int
@@ -32,6 +36,7 @@ class Job:
     train: list[Question]
     dev: list[Question]
     folder: Path
+    agent: AgentConfig = field(default_factory=AgentConfig)
 
     def take_part(self) -> None:
         """Train with the other processes, writing nothing."""
@@ -43,7 +48,9 @@ class Job:
         reference, critic = self.config.kl != "none", self.method == "ppo"
         policy = Policy(llm, self.config, reference=reference, critic=critic)
         reinforcer = Reinforcer(policy, self.method, self.config.steps, self.seed, join())
-        return Learning(reinforcer, self.practice, self.train, self.dev, self.folder, on_step)
+        rollouts = Rollouts(self.config.rollouts, self.agent) if self.config.rollouts else None
+        questions = self.train, self.dev
+        return Learning(reinforcer, self.practice, *questions, self.folder, on_step, rollouts)
 
 
 def learn(job: Job, on_step: OnStep | None = None) -> Learned:

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+ADDRESS = r"^(https?://.+)?$"
+"""What names servers that draw; empty for none."""
+
 
 class RewardConfig(msgspec.Struct, frozen=True):
     """What a trajectory earns: the sum of these weights times what each part gives."""
@@ -67,6 +70,18 @@ class RLConfig(msgspec.Struct, frozen=True):
     ] = 1
     temperature: Annotated[float, Meta(gt=0, description="Temperature of the rollouts.")] = 1.0
     top_p: Annotated[float, Meta(gt=0, le=1, description="Nucleus of the rollouts.")] = 1.0
+    rollouts: Annotated[
+        str,
+        Meta(
+            pattern=ADDRESS,
+            description="Address of a vLLM server that draws the trajectories (several with "
+            "commas); empty: this process draws.",
+        ),
+    ] = ""
+    weights: Annotated[
+        str,
+        Meta(description="Folder in which those servers read the weights; empty: the stage's own."),
+    ] = ""
     mini_batch: Annotated[
         int, Meta(ge=0, description="Trajectories per optimiser step; 0 takes all of a step.")
     ] = 0
@@ -117,6 +132,14 @@ class RLConfig(msgspec.Struct, frozen=True):
         Literal["sampled", "recomputed"],
         Meta(description="Log-probabilities before the update: as sampled, or computed once."),
     ] = "sampled"
+    importance_cap: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Cap of the ratio of the trained to the drawing model, which weighs each "
+            "token's loss (with old_logprobs recomputed); 0 leaves it out.",
+        ),
+    ] = 0.0
     precision: Annotated[
         Literal["fp32", "bf16"], Meta(description="Arithmetic of the update; weights are fp32.")
     ] = "fp32"

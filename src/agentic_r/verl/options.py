@@ -85,12 +85,16 @@ def refuse_unsaid(config: Config) -> None:
         "agent.train.method": train.method == "supervised" and "supervised",
         "agent.train.rl.critic": train.method == "ppo" and rl.critic == "head" and "head",
         "agent.train.rl.precision": rl.precision == "fp32" and "fp32",
+        "agent.train.rl.importance_cap": rl.importance_cap and str(rl.importance_cap),
+        "agent.train.rl.rollouts": rl.rollouts,
         "agent.turns": not config.agent.turns and "0",
     }
     wanted = {
         "agent.train.method": "ppo, grpo, rloo or reinforce++",
         "agent.train.rl.critic": "model (verl's critic is a model of its own)",
         "agent.train.rl.precision": "bf16",
+        "agent.train.rl.importance_cap": "0",
+        "agent.train.rl.rollouts": "nothing (verl starts the servers that draw)",
         "agent.turns": "a number of model calls, which the length of a response follows from",
     }
     for key, got in unsaid.items():
