@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentic_r.config import Config, load_config, to_toml
+from agentic_r.config import Config, IndexConfig, load_config, to_toml
 from agentic_r.errors import ConfigError
 from agentic_r.evaluation.plan import describe, missing, plan, wanted
 
@@ -93,7 +93,7 @@ def test_questions_to_train_on_are_not_needed_for_a_grid(tmp_path: Path) -> None
 def test_settings_of_a_table_below_can_differ(tmp_path: Path, entry: str) -> None:
     found = plan(grid(tmp_path, evaluation__retrievers=f"[{entry}]")).retrievers[0]
     assert found.config.index.kind == "pq"
-    assert found.config.index.candidates == 20
+    assert found.config.index.candidates == IndexConfig().candidates
 
 
 BAD: list[tuple[str, str, str]] = [
