@@ -9,7 +9,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agentic_r.agent.decode import Decoder, Row
-from agentic_r.agent.forward import LeanForward, LibraryForward, additive, forward_of, whole
+from agentic_r.agent.forward import (
+    LeanForward,
+    LibraryForward,
+    Reading,
+    additive,
+    forward_of,
+    whole,
+)
 from agentic_r.agent.slab import PrefixStore, Slab
 from agentic_r.protocols import Sampling
 
@@ -89,7 +96,7 @@ def test_live_weights_are_read() -> None:
     with torch.no_grad():
         found.model.layers[0].mlp.up_proj.weight.mul_(-2)
     tokens, at = torch.tensor([ids(6, 4)]), torch.arange(6)[None]
-    logits = lean(tokens, at, Slab(torch.zeros(2, 2, 1, 2, 6, 8)), None)
+    logits = lean(Reading(tokens, at, Slab(torch.zeros(2, 2, 1, 2, 6, 8)), None))
     torch.testing.assert_close(logits, found(tokens).logits[:, -1])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from agentic_r.agent.forward import LibraryForward, Span, additive, forward_of, whole
+from agentic_r.agent.forward import LibraryForward, Reading, Span, additive, forward_of, whole
 from agentic_r.agent.slab import PrefixStore, Slab
 from agentic_r.agent.stems import stems
 from agentic_r.protocols import Sampling
@@ -127,7 +127,7 @@ class Decoder:
         slab = batch.slab
         mask = batch.mask[:, :, :, : slab.length + 1]
         ids, positions = batch.newest[:, None], batch.positions[:, None]
-        logits = self.forward(ids, positions, slab, mask, batch.spans)
+        logits = self.forward(Reading(ids, positions, slab, mask, batch.spans))
         slab.length += 1
         batch.positions += 1
         return logits
@@ -158,7 +158,7 @@ class Decoder:
             new = torch.tensor([ids[known:length]], device=self.like.device)
             at = torch.arange(known, length, device=self.like.device)[None]
             mask = self._mask(torch.tensor([length]), length, length - known) if known else None
-            self.forward(new, at, slab, mask)
+            self.forward(Reading(new, at, slab, mask))
             self.store.add(ids[:length], slab.data[:, :, 0])
         return Stem(number, ids[:length], slab.data[:, :, 0])
 
@@ -254,13 +254,14 @@ class Decoder:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         at = (lengths[:, None] - count + torch.arange(count)).clamp(min=0) + group[0].row.before
         even = part.length == 0 and int(lengths.min()) == longest
-        return self.forward(
+        reading = Reading(
             ids.to(self.like.device),
             at.to(self.like.device),
             part,
             None if even else self._mask(lengths, longest, count),
             _spans([start.row for start in group]),
         )
+        return self.forward(reading)
 
     def _mask(self, lengths: torch.Tensor, longest: int, count: int) -> torch.Tensor:
         """Return the additive mask [rows, 1, count, longest] of the last tokens, left-padded."""

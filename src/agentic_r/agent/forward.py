@@ -10,7 +10,7 @@ being copied into every row (Juravsky et al. 2024, Hydragen, arXiv 2402.05099).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,24 +23,27 @@ Span = tuple[slice, torch.Tensor | None]
 BUILT_LIKE_LLAMA = frozenset({"llama", "mistral", "qwen2", "qwen3", "granite"})
 
 
-class Forward(Protocol):
-    """Reads ids [rows, n] at positions [rows, n], writing keys and values from `slab.length` on.
+class Reading(NamedTuple):
+    """New tokens: ids [rows, n] at positions [rows, n], written from `slab.length` on.
 
     `mask` [rows, 1, n, slab.length + n] is added to the scores; without one the rows read
     causally from an empty slab. `spans` cover all rows, where any has a stem; the slab and the
-    mask are of what comes after it. Returns logits [rows, vocabulary] at the last token.
+    mask are of what comes after it.
     """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    slab: Slab
+    mask: torch.Tensor | None
+    spans: Sequence[Span] = ()
+
+
+class Forward(Protocol):
+    """Reads tokens into their slab and returns logits [rows, vocabulary] at the last of them."""
 
     stems: bool
 
-    def __call__(
-        self,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        slab: Slab,
-        mask: torch.Tensor | None,
-        spans: Sequence[Span] = (),
-    ) -> torch.Tensor:
+    def __call__(self, reading: Reading) -> torch.Tensor:
         """Return the logits."""
 
 
@@ -52,20 +55,13 @@ class LibraryForward:
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def __call__(
-        self,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        slab: Slab,
-        mask: torch.Tensor | None,
-        spans: Sequence[Span] = (),
-    ) -> torch.Tensor:
+    def __call__(self, reading: Reading) -> torch.Tensor:
         """Return the logits, as `Forward` says."""
         output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=slab.cache,
+            input_ids=reading.ids,
+            attention_mask=reading.mask,
+            position_ids=reading.positions,
+            past_key_values=reading.slab.cache,
             use_cache=True,
             logits_to_keep=1,
         )
@@ -90,20 +86,13 @@ class LeanForward:
         self.residual = float(getattr(config, "residual_multiplier", 1.0))
         self.logits = 1.0 / float(getattr(config, "logits_scaling", 1.0))
 
-    def __call__(
-        self,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        slab: Slab,
-        mask: torch.Tensor | None,
-        spans: Sequence[Span] = (),
-    ) -> torch.Tensor:
+    def __call__(self, reading: Reading) -> torch.Tensor:
         """Return the logits, as `Forward` says."""
         base = self.model.model
-        hidden = _times(base.embed_tokens(ids), self.embedding)
-        turn = _turn(*base.rotary_emb(hidden, positions))
+        hidden = _times(base.embed_tokens(reading.ids), self.embedding)
+        turn = _turn(*base.rotary_emb(hidden, reading.positions))
         for index, layer in enumerate(base.layers):
-            seen = _seen(layer, hidden, turn, slab, index, mask, spans)
+            seen = _seen(layer, index, hidden, turn, reading)
             hidden = hidden + _times(seen, self.residual)
             made = layer.mlp(_normed(layer.post_attention_layernorm, hidden))
             hidden = hidden + _times(made, self.residual)
@@ -132,14 +121,12 @@ def whole(model: Any) -> bool:
 
 def _seen(
     layer: Any,
+    index: int,
     hidden: torch.Tensor,
     turn: tuple[torch.Tensor, torch.Tensor],
-    slab: Slab,
-    index: int,
-    mask: torch.Tensor | None,
-    spans: Sequence[Span],
+    reading: Reading,
 ) -> torch.Tensor:
-    """Return what one layer's attention adds, and write its keys and values into the slab."""
+    """Return what layer `index` attends to, and write its keys and values into the slab."""
     attention = layer.self_attn
     rows, count = hidden.shape[:2]
     shape = (rows, count, -1, attention.head_dim)
@@ -150,13 +137,13 @@ def _seen(
         queries, keys = _normed(attention.q_norm, queries), _normed(attention.k_norm, keys)
     heads = queries.shape[2]
     turned = _rotated(torch.cat((queries, keys), dim=2), *turn).transpose(1, 2)
-    start, end = slab.length, slab.length + count
-    data = slab.data[index]
+    start, end = reading.slab.length, reading.slab.length + count
+    data = reading.slab.data[index]
     data[0, :, :, start:end] = turned[:, heads:]
     data[1, :, :, start:end] = attention.v_proj(normed).view(shape).transpose(1, 2)
     parts = []
-    for at, stem in spans or [(slice(None), None)]:
-        seen = None if mask is None else mask[at]
+    for at, stem in reading.spans or [(slice(None), None)]:
+        seen = None if reading.mask is None else reading.mask[at]
         own = (turned[at, :heads], data[0, at, :, :end], data[1, at, :, :end], seen)
         if stem is None:
             parts.append(_attended(*own, attention.scaling))
@@ -250,9 +237,9 @@ def _alike(library: Forward, lean: Forward, model: Any) -> bool:
     for forward in (library, lean):
         shape = (config.num_hidden_layers, 2, 2, groups, 6, size)
         slab = Slab(like.new_zeros(shape))
-        first = forward(ids[:, :5], positions[:, :5], slab, mask[:, :, :5, :5])
+        first = forward(Reading(ids[:, :5], positions[:, :5], slab, mask[:, :, :5, :5]))
         slab.length = 5
-        found.append((first, forward(ids[:, 5:], positions[:, 5:], slab, mask[:, :, 5:])))
+        found.append((first, forward(Reading(ids[:, 5:], positions[:, 5:], slab, mask[:, :, 5:]))))
     exact = torch.finfo(like.dtype).eps
     return all(
         bool((a - b).abs().max() <= 16 * exact * a.abs().max()) for a, b in zip(*found, strict=True)
