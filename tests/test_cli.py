@@ -96,9 +96,22 @@ def test_a_good_config_is_indexed(config: Path, capsys: pytest.CaptureFixture[st
     assert "base/index" in capsys.readouterr().out
 
 
+def test_an_index_needs_a_corpus_alone(
+    config: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    nothing_else = ["--data.questions", "", "--agent.model", "http://localhost:1/v1"]
+    assert main(["index", str(config), *nothing_else]) == 0
+    assert main(["search", str(config), "passage 3", *nothing_else]) == 0
+    assert "untouched retriever" in capsys.readouterr().out
+    assert "data.questions: got nothing" in refused("loop", config, *nothing_else, code=2)
+    assert "data.questions: got nothing" in refused(
+        "loop", config, "--dry-run", *nothing_else, code=2
+    )
+
+
 @pytest.mark.parametrize("key", ["corpus", "questions", "test"])
 def test_a_missing_file(config: Path, refused: Refused, key: str) -> None:
-    said = refused("index", config, f"--data.{key}", "nowhere.jsonl")
+    said = refused("loop", config, f"--data.{key}", "nowhere.jsonl")
     assert "nowhere.jsonl: there is no such file" in said
 
 
@@ -140,7 +153,7 @@ BAD_QUESTIONS = [
 @pytest.mark.parametrize("line", BAD_QUESTIONS, ids=range(len(BAD_QUESTIONS)))
 def test_a_malformed_question_line(config: Path, refused: Refused, line: str) -> None:
     path = write_lines(config.parent / "bad.jsonl", [question(0), line])
-    assert f"{path}:2: got " in refused("index", config, "--data.questions", path)
+    assert f"{path}:2: got " in refused("loop", config, "--data.questions", path)
 
 
 def test_duplicate_ids(config: Path, refused: Refused) -> None:
@@ -149,21 +162,21 @@ def test_duplicate_ids(config: Path, refused: Refused) -> None:
     assert f"{corpus}:4" in said
     assert f"{corpus}:2 has too" in said
     questions = write_lines(config.parent / "worse.jsonl", [question(n) for n in (5, 5)])
-    said = refused("index", config, "--data.questions", questions)
+    said = refused("loop", config, "--data.questions", questions)
     assert f"{questions}:2: got id 'q5', which line 1 has too" in said
 
 
 def test_an_empty_corpus_and_no_questions(config: Path, refused: Refused) -> None:
     empty = write_lines(config.parent / "empty.jsonl", [])
     assert str(empty) in refused("index", config, "--data.corpus", empty)
-    assert str(empty) in refused("index", config, "--data.questions", empty)
+    assert str(empty) in refused("loop", config, "--data.questions", empty)
     few = write_lines(config.parent / "few.jsonl", [question(0)])
-    assert "leave none for" in refused("index", config, "--data.questions", few)
+    assert "leave none for" in refused("loop", config, "--data.questions", few)
 
 
 def test_a_corpus_that_lacks_a_gold_passage(config: Path, refused: Refused) -> None:
     corpus = write_lines(config.parent / "other.jsonl", [passage(n) for n in range(30, 60)])
-    assert "names passage 'p" in refused("index", config, "--data.corpus", corpus)
+    assert "names passage 'p" in refused("loop", config, "--data.corpus", corpus)
 
 
 def test_a_file_that_is_not_text(config: Path, refused: Refused) -> None:

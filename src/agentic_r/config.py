@@ -224,13 +224,11 @@ def _convert(key: str, value: Any, source: str) -> Any:
 def _check_together(config: Config, source: str) -> None:
     """Check what no single setting can know."""
     data, utility = config.data, config.utility
-    if data.source == "files":
-        for key in ("corpus",) if config.evaluation.datasets else ("corpus", "questions"):
-            if not getattr(data, key):
-                raise ConfigError(
-                    f"{source}: data.{key}: got nothing, expected a file because data.source is "
-                    f'"files"; give --data.{key} FILE'
-                )
+    if data.source == "files" and not data.corpus:
+        raise ConfigError(
+            f"{source}: data.corpus: got nothing, expected a file because data.source is "
+            '"files"; give --data.corpus FILE'
+        )
     if data.sub_answers == "judge" and not utility.judge.startswith("http"):
         raise ConfigError(
             f'{source}: data.sub_answers: got "judge" with the {utility.judge} judge, which cannot '

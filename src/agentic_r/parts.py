@@ -74,11 +74,7 @@ def open_data(config: Config) -> Data:
         world = _world(config)
         train, dev, test = (Questions(world.questions[name]) for name in SPLITS)
         return Data(world.corpus, train, dev, test, _ABOUT_WORLD)
-    if not config.data.questions:
-        raise ConfigError(
-            "data.questions: got nothing, expected a file of training questions; give "
-            "--data.questions FILE, or measure alone with agentic-r evaluate"
-        )
+    require_questions(config)
     corpus, about = open_corpus(config)
     questions = load_questions(fetched(config.data.questions))
     if config.data.test:
@@ -94,6 +90,16 @@ def open_data(config: Config) -> Data:
             )
     check_gold(corpus, [*train, *dev, *test])
     return Data(corpus, train, dev, test, about)
+
+
+def require_questions(config: Config) -> None:
+    """Refuse, with a ConfigError, a config without questions: an index alone needs none."""
+    if config.data.source == "files" and not config.data.questions:
+        raise ConfigError(
+            "data.questions: got nothing, expected a file of training questions; give "
+            "--data.questions FILE (agentic-r index, search and serve do without, and evaluate "
+            "where evaluation.datasets names its own)"
+        )
 
 
 _ABOUT_WORLD = "a generated world of invented people, companies, cities, films and novels"

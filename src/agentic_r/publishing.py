@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from agentic_r.config import Config
 from agentic_r.finding import open_store
-from agentic_r.loop import latest_retrieval, open_run
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.publish import about_published, publish, roll_back
+from agentic_r.served import open_served
 
 
 def published(config: Config) -> str:
@@ -25,11 +25,7 @@ def published(config: Config) -> str:
         store.aliases()
         plain = msgspec.structs.replace(config.retriever.rerank, model="")
         local = msgspec.structs.replace(config.retriever, kind="dense", cache="", rerank=plain)
-        with open_run(config) as run:
-            _, retrieval, _ = latest_retrieval(
-                run, msgspec.structs.replace(config, retriever=local)
-            )
-        found = retrieval.retriever
+        found = open_served(msgspec.structs.replace(config, retriever=local)).main.retriever
         assert isinstance(found, DenseRetriever)
         with tqdm(total=len(found.corpus), desc="publishing", unit=" passage") as bar:
 

@@ -15,12 +15,11 @@ import msgspec
 from agentic_r.agent.query import read_form
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
-from agentic_r.errors import ConfigError, LLMError
+from agentic_r.errors import ConfigError
 from agentic_r.finding import LOCAL, compose, finish, open_reranker, reranker_key
 from agentic_r.io import user_cache
 from agentic_r.loop import open_run, run_folder
-from agentic_r.parts import load_encoder, open_corpus, open_data, open_encoder
-from agentic_r.protocols import Completion, Prompt, Sampling
+from agentic_r.parts import load_encoder, open_corpus, open_encoder
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.loading import find_folder
@@ -30,7 +29,7 @@ from agentic_r.retriever.ruler import QueryRuler
 from agentic_r.serve.offer import Offer, Served
 from agentic_r.serve.secret import secret
 from agentic_r.serve.shards import ShardedRetriever, Shards
-from agentic_r.steps import Loop, index, write_data
+from agentic_r.steps import index_corpus
 
 if TYPE_CHECKING:
     from agentic_r.retriever.rerank import Reranker
@@ -147,9 +146,7 @@ class Opening:
         base = self.folder / "base" / "index"
         if number is None and not _finished(base):
             with open_run(self.config) as run:
-                loop = Loop(run, self.config, open_data(self.config), _NoAgent(), "")
-                write_data(loop)
-                index(loop, "base/index", open_encoder(self.config))
+                index_corpus(run, self.config, corpus, "base/index", open_encoder(self.config))
         offers = []
         used: dict[str, QuickEncoder] = {}
         if number is not None:
@@ -220,13 +217,6 @@ def newest(config: Config) -> int | None:
         if _finished(folder / "base" / "index") and read_settings(model, str(model)).trained_for:
             return number
     return None
-
-
-class _NoAgent:
-    """Stands where the loop has its agent: an index needs none."""
-
-    async def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        raise LLMError("the service has no agent")
 
 
 def _finished(stage: Path) -> bool:

@@ -20,6 +20,7 @@ from msgspec.structs import replace as replace_fields
 from agentic_r.agent.agent import SearchAgent
 from agentic_r.changes import lasting
 from agentic_r.config import Config
+from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
 from agentic_r.evaluation.table import with_intervals
@@ -66,16 +67,21 @@ class Loop:
 
     def settings(self, table: str) -> dict[str, Any]:
         """Return the settings of one table of the config that results depend on."""
-        found = {}
-        for key, value in lasting(self.config).items():
-            head, _, name = key.rpartition(".")
-            if head == table:
-                found[name] = value
-        return found
+        return settings_of(self.config, table)
 
     def with_llm(self, llm: LLM, key: str) -> Loop:
         """Return the same loop with another language model for the agent."""
         return replace(self, llm=llm, llm_key=key)
+
+
+def settings_of(config: Config, table: str) -> dict[str, Any]:
+    """Return the settings of one table of a config that results depend on."""
+    found = {}
+    for key, value in lasting(config).items():
+        head, _, name = key.rpartition(".")
+        if head == table:
+            found[name] = value
+    return found
 
 
 @dataclass(frozen=True)
@@ -135,20 +141,25 @@ def _flashrag(question: Question) -> dict[str, Any]:
 
 
 def index(loop: Loop, name: str, encoder: Encoder) -> Retrieval:
-    """Encode the corpus with an encoder, or open the index that is there."""
+    """Encode the loop's corpus with an encoder, or open the index that is there."""
+    return index_corpus(loop.run, loop.config, loop.data.corpus, name, encoder)
+
+
+def index_corpus(
+    run: Run, config: Config, corpus: Corpus, name: str, encoder: Encoder
+) -> Retrieval:
+    """Encode a corpus with an encoder, or open the index that is there; needs no question."""
     if encoder.passage_side != encoder.fingerprint:
         name = "base/index"  # the query side alone was trained: passages are where they were
-    stage = loop.run.stage(
+    stage = run.stage(
         name,
-        loop.settings("retriever.index"),
-        {"corpus": loop.data.corpus.digest, "encoder": encoder.passage_side},
+        settings_of(config, "retriever.index"),
+        {"corpus": corpus.digest, "encoder": encoder.passage_side},
     )
     folder = stage.folder / "index"
     if stage.done:
-        return Retrieval(
-            DenseRetriever.open(encoder, loop.data.corpus, folder), encoder.fingerprint
-        )
-    settings, corpus = loop.config.retriever.index, loop.data.corpus
+        return Retrieval(DenseRetriever.open(encoder, corpus, folder), encoder.fingerprint)
+    settings = config.retriever.index
     if settings.ready and name == "base/index":
         from agentic_r.retriever.imported import adopt
 
@@ -157,7 +168,7 @@ def index(loop: Loop, name: str, encoder: Encoder) -> Retrieval:
     else:
         retriever = DenseRetriever.build(encoder, corpus, folder, settings)
     made = retriever.index.manifest
-    stage.finish({"passages": len(loop.data.corpus)}, engine=made.engine, recall=made.recall)
+    stage.finish({"passages": len(corpus)}, engine=made.engine, recall=made.recall)
     return Retrieval(retriever, encoder.fingerprint)
 
 

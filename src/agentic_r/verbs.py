@@ -40,7 +40,9 @@ def dry_run(options: argparse.Namespace, config: Config) -> None:
         _describe_grid(config)
         return
     from agentic_r.loop import stage_names
+    from agentic_r.parts import require_questions
 
+    require_questions(config)
     print("\n# The stages of the loop, in order:")
     print("\n".join(f"#   {name}" for name in stage_names(config)))
 
@@ -68,9 +70,11 @@ def loop(options: argparse.Namespace, config: Config) -> None:
 
 def index(options: argparse.Namespace, config: Config) -> None:
     """Encode the corpus with the untouched encoder; check or publish the indexes that are there."""
-    from agentic_r.loop import run_folder
+    from agentic_r.loop import open_run, run_folder
+    from agentic_r.parts import open_corpus, open_encoder
     from agentic_r.retriever.index import about, indexes, read_manifest, verify
     from agentic_r.retriever.sealed import check_seal, sealed
+    from agentic_r.steps import index_corpus
 
     if options.roll_back or options.publish:
         from agentic_r.publishing import published, rolled_back
@@ -88,9 +92,11 @@ def index(options: argparse.Namespace, config: Config) -> None:
         settings = msgspec.structs.replace(config.retriever.index, scale=options.scale)
         retriever = msgspec.structs.replace(config.retriever, index=settings)
         config = msgspec.structs.replace(config, retriever=retriever)
-    outcome = _run(options, config, "base/index")
-    folder = outcome.loop.run.folder / "base" / "index"
-    print(f"{len(outcome.loop.data.corpus):,} passages in {folder}")
+    with open_run(config) as run:
+        corpus, _ = open_corpus(config)
+        index_corpus(run, config, corpus, "base/index", open_encoder(config))
+        folder = run.folder / "base" / "index"
+    print(f"{len(corpus):,} passages in {folder}")
     print(about(read_manifest(folder / "index")))
 
 
