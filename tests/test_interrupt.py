@@ -1,0 +1,73 @@
+"""Ctrl-C while a server is at work for a run: it ends at once, and what was answered is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from agentic_r.testing.server import serving
+
+from .checkpoint import checkpoint, needs_tiny
+from .runs import read_lines, write_config
+from .test_kill import IN_FRONT, LIMIT, SOURCE, write_files
+
+CONCURRENCY = 4
+
+
+def rollout(config: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the rollouts of a config as a terminal does."""
+    with (folder / "said.txt").open("wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-c", IN_FRONT, "rollout", str(config)],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"},
+            stdout=said,
+            stderr=said,
+        )
+
+
+def prompts(log: Path) -> Counter[str]:
+    """How often the server was asked each prompt of the agent's, probes left out."""
+    asked = [str(line["prompt"]) for line in read_lines(log)] if log.exists() else []
+    return Counter(prompt for prompt in asked if prompt.startswith("Question: "))
+
+
+@needs_tiny
+def test_ctrl_c_while_a_server_is_asked(tmp_path: Path) -> None:
+    folder, log = checkpoint(), tmp_path / "served.jsonl"
+    assert folder is not None
+    with serving(folder, "--log", str(log), "--slow", "0.01") as url:
+        config = write_config(tmp_path, write_files(tmp_path), agent=url)
+        settings = f'concurrency = {CONCURRENCY}\nprompt_file = "{folder / "prompt.txt"}"\n'
+        config.write_text(config.read_text().replace("[agent]\n", f"[agent]\n{settings}"))
+        worker = rollout(config, tmp_path)
+        until = time.monotonic() + LIMIT
+        while sum(prompts(log).values()) < 20:
+            assert worker.poll() is None, (tmp_path / "said.txt").read_text()
+            assert time.monotonic() < until, "the rollouts hang"
+            time.sleep(0.01)
+        worker.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert worker.wait(LIMIT) == 130
+        assert time.monotonic() - began < 20, "what was asked for was waited for"
+        said = (tmp_path / "said.txt").read_text()
+        assert said.endswith("\nagentic-r: stopped; the same command goes on from here\n")
+        assert "Traceback" not in said
+        assert "never awaited" not in said
+        time.sleep(1.0)  # what the server was at work on is over
+        before = prompts(log)
+
+        assert rollout(config, tmp_path).wait(LIMIT) == 0, (tmp_path / "said.txt").read_text()
+        twice = [prompt for prompt, count in (prompts(log) - before).items() if prompt in before]
+        assert len(twice) <= CONCURRENCY, "what was answered is not asked again"
+        assert max(prompts(log).values()) <= 2
+    rows = tmp_path / "runs" / "small" / "iteration-1" / "rollouts" / "trajectories.jsonl"
+    trajectories = read_lines(rows)
+    assert len({json.dumps(row["question"]["id"]) for row in trajectories}) == len(trajectories)
+    assert {row["stop"] for row in trajectories} <= {"answered", "budget", "invalid", "length"}
