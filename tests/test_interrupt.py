@@ -1,8 +1,7 @@
-"""Ctrl-C while a server is at work for a run: it ends at once, and what was answered is kept."""
+"""Ctrl-C and SIGTERM while a server is at work: a run ends at once and keeps what was answered."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -38,36 +37,41 @@ def prompts(log: Path) -> Counter[str]:
     return Counter(prompt for prompt in asked if prompt.startswith("Question: "))
 
 
+def stop(worker: subprocess.Popen[bytes], how: signal.Signals, said: Path) -> int:
+    """Stop the rollouts and return the exit code; they end at once and say how to go on."""
+    worker.send_signal(how)
+    began = time.monotonic()
+    code = worker.wait(LIMIT)
+    assert time.monotonic() - began < 20, "what was asked for was waited for"
+    text = said.read_text()
+    assert text.endswith("\nagentic-r: stopped; the same command goes on from here\n")
+    assert "Traceback" not in text
+    assert "never awaited" not in text
+    return code
+
+
 @needs_tiny
-def test_ctrl_c_while_a_server_is_asked(tmp_path: Path) -> None:
-    folder, log = checkpoint(), tmp_path / "served.jsonl"
+def test_stopped_while_a_server_is_asked(tmp_path: Path) -> None:
+    folder, log, said = checkpoint(), tmp_path / "served.jsonl", tmp_path / "said.txt"
     assert folder is not None
     with serving(folder, "--log", str(log), "--slow", "0.01") as url:
         config = write_config(tmp_path, write_files(tmp_path), agent=url)
         settings = f'concurrency = {CONCURRENCY}\nprompt_file = "{folder / "prompt.txt"}"\n'
         config.write_text(config.read_text().replace("[agent]\n", f"[agent]\n{settings}"))
-        worker = rollout(config, tmp_path)
-        until = time.monotonic() + LIMIT
-        while sum(prompts(log).values()) < 20:
-            assert worker.poll() is None, (tmp_path / "said.txt").read_text()
-            assert time.monotonic() < until, "the rollouts hang"
-            time.sleep(0.01)
-        worker.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        assert worker.wait(LIMIT) == 130
-        assert time.monotonic() - began < 20, "what was asked for was waited for"
-        said = (tmp_path / "said.txt").read_text()
-        assert said.endswith("\nagentic-r: stopped; the same command goes on from here\n")
-        assert "Traceback" not in said
-        assert "never awaited" not in said
-        time.sleep(1.0)  # what the server was at work on is over
-        before = prompts(log)
-
-        assert rollout(config, tmp_path).wait(LIMIT) == 0, (tmp_path / "said.txt").read_text()
-        twice = [prompt for prompt, count in (prompts(log) - before).items() if prompt in before]
-        assert len(twice) <= CONCURRENCY, "what was answered is not asked again"
-        assert max(prompts(log).values()) <= 2
+        for how, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            before = prompts(log)
+            worker = rollout(config, tmp_path)
+            until = time.monotonic() + LIMIT
+            while sum((prompts(log) - before).values()) < 15:
+                assert worker.poll() is None, said.read_text()
+                assert time.monotonic() < until, "the rollouts hang"
+                time.sleep(0.01)
+            assert stop(worker, how, said) == code
+            time.sleep(1.0)  # what the server was at work on is over
+        assert rollout(config, tmp_path).wait(LIMIT) == 0, said.read_text()
+        twice = [prompt for prompt, count in prompts(log).items() if count > 1]
+        assert len(twice) <= 2 * CONCURRENCY, "what was answered is not asked again"
     rows = tmp_path / "runs" / "small" / "iteration-1" / "rollouts" / "trajectories.jsonl"
     trajectories = read_lines(rows)
-    assert len({json.dumps(row["question"]["id"]) for row in trajectories}) == len(trajectories)
+    assert len({row["question"]["id"] for row in trajectories}) == len(trajectories) > 20
     assert {row["stop"] for row in trajectories} <= {"answered", "budget", "invalid", "length"}

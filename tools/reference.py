@@ -34,9 +34,10 @@ Made from the code by `python tools/reference.py`; do not edit by hand.
 
 `CONFIG` is the TOML file with the settings; `--dry-run` prints settings and stages, and stops.
 Any [setting](config.md) can be given by its dotted name, as `--seed 7`. Exit codes: 0 done, 1 an
-error in one line, 2 a usage or config error, 130 stopped by Ctrl-C. Stopped, killed or failed: the
-same command goes on from where it was. Other settings on an existing run are refused with both
-values; `agentic-r loop CONFIG --fork NAME` starts a new run that reuses what is unaffected.
+error in one line, 2 a usage or config error, 130 stopped by Ctrl-C, 143 by SIGTERM. Stopped, killed
+or failed: the same command goes on from where it was. Other settings on an existing run are refused
+with both values; `agentic-r loop CONFIG --fork NAME` starts a new run that reuses what is
+unaffected.
 """
 
 ABOUT_TABLES = {

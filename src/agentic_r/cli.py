@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from agentic_r import verbs
 from agentic_r.config import Config, load_config
@@ -21,9 +24,35 @@ EPILOG = """Any setting can be given on the command line by its dotted name, for
 --retriever.train.epochs 1 or --seed 7. Settings are listed in docs/config.md."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it before it kills: the same as Ctrl-C, with its own code."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end what runs inside as Ctrl-C does, so that it closes what it has opened.
+
+    `serve` has handlers of its own. Outside the main thread, where none can be set, nothing is
+    changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: Any) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 an error in one line, 2 wrong usage.
 
+    130 and 143: stopped by Ctrl-C or SIGTERM.
     Under `torchrun` the first process runs the verb and the others train with it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -42,22 +71,14 @@ def _verb(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        if options.verb in ("status", "report", "convert"):
-            if rest:
-                parser.error(f"unrecognized arguments: {' '.join(rest)}")
-            options.function(options)
-        else:
-            config = load_config(options.config, overrides(rest))
-            if options.dry_run:
-                verbs.dry_run(options, config)
-            else:
-                options.function(options, config)
+        with terminable():
+            _done(parser, options, rest)
     except AgenticRError as error:
         print(f"agentic-r: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nagentic-r: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -67,6 +88,20 @@ def _verb(arguments: Sequence[str] | None) -> int:
         print(f"agentic-r: {error.filename or 'disk'}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+def _done(parser: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]) -> None:
+    """Do what was asked for."""
+    if options.verb in ("status", "report", "convert"):
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.function(options)
+        return
+    config = load_config(options.config, overrides(rest))
+    if options.dry_run:
+        verbs.dry_run(options, config)
+    else:
+        options.function(options, config)
 
 
 def overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
