@@ -234,7 +234,9 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
     ] = "latest"
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Meta(description="Number format of training; auto takes bf16 where the hardware has it."),
+        Meta(
+            description="Number format of training; auto: bf16 where the hardware is faster in it."
+        ),
     ] = "auto"
 
 
@@ -276,7 +278,9 @@ class RerankConfig(msgspec.Struct, frozen=True):
     ] = 256
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Meta(description="Number format of training; auto takes bf16 where the hardware has it."),
+        Meta(
+            description="Number format of training; auto: bf16 where the hardware is faster in it."
+        ),
     ] = "auto"
 
 
