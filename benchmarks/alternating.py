@@ -46,8 +46,12 @@ GRPO = {
 
 GRID = {
     "evaluation.agents": '[{label = "trained"}]',
-    "evaluation.retrievers": '[{label = "untouched"}, {label = "oracle", kind = "oracle"}]',
+    "evaluation.retrievers": '[{label = "untouched"}, '
+    '{label = "oracle", kind = "oracle", input = "question+query"}]',
 }
+UNTOUCHED = "untouched-question-reasoning-query-k-1"
+"""The row of the untouched retriever that is sent what the trained one is sent."""
+
 ARMS = ("neither", "retriever", "agent", "both")
 
 
@@ -101,7 +105,7 @@ def rows(folder: Path, last: str, seed: int, seconds: float) -> Measured:
     """Read what a loop measured: its last iteration, and its last agent with other passages."""
     return Measured(
         scores(folder / last, seed),
-        scores(folder / "untouched-question-query-k-1", seed),
+        scores(folder / UNTOUCHED, seed),
         scores(folder / "oracle-k-1", seed),
         seconds,
     )

@@ -266,7 +266,7 @@ def systems(outcome: Outcome, untouched: Retrieval) -> Iterator[System]:
     if config.evaluation.bm25:
         bm25 = Retrieval(BM25Retriever(loop.data.corpus), f"bm25:{loop.data.corpus.digest}")
         yield System("BM25 query", bm25, k, "query")
-    for plain in ("query", "question+query"):
+    for plain in dict.fromkeys(("query", "question+query", form)):
         for passages in config.evaluation.ks:
             yield System(f"untouched {plain}", untouched, passages, plain)
     for iteration in outcome.iterations:
