@@ -45,7 +45,7 @@ def play(runs: Path, given: Sequence[str]) -> None:
     if given[0] == "loop":
         evaluation = runs / name / "evaluation"
         row(evaluation / "iteration-2-k-1", 15 + own)
-        row(evaluation / "untouched-question-query-k-1", 5 + own // 2)
+        row(evaluation / "untouched-question-reasoning-query-k-1", 5 + own // 2)
         row(evaluation / "oracle-k-1", 30)
     if given[0] == "evaluate":
         for label, right in (("untouched", 8), ("oracle", 35)):

@@ -16,7 +16,7 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions, hop_asked, hops, load_questions
 from agentic_r.errors import ConfigError
 from agentic_r.metrics import answer_in
-from agentic_r.parts import open_data
+from agentic_r.parts import open_data, require_questions
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "multihop-wiki.toml"
@@ -58,7 +58,7 @@ def test_the_config_asks_for_its_files() -> None:
     with pytest.raises(ConfigError, match=r"data\.corpus: got nothing, .* give --data\.corpus"):
         load_config(CONFIG)
     with pytest.raises(ConfigError, match=r"data\.questions: got nothing"):
-        load_config(CONFIG, [("data.corpus", "c.jsonl")])
+        require_questions(load_config(CONFIG, [("data.corpus", "c.jsonl")]))
     config = load_config(CONFIG, [("data.corpus", "c.jsonl"), ("data.questions", "q.jsonl")])
     assert config.agent.model == "oracle-reader"
 
