@@ -17,6 +17,8 @@ from agentic_r.agent.tiny import (
     MAX_LENGTH,
     PROMPT,
     TAGS,
+    TAUGHT,
+    Taught,
     build_model,
     build_tokenizer,
     lessons,
@@ -25,6 +27,7 @@ from agentic_r.agent.tiny import (
     worlds,
 )
 from agentic_r.errors import ConfigError
+from agentic_r.protocols import Completion
 from agentic_r.types import Hit, Question, Search, Trajectory, Turn
 from agentic_r.world import AGENT, HELD_OUT, Sizes, generate
 from agentic_r.world.names import pool_of, words
@@ -143,3 +146,22 @@ def test_a_saved_model_is_small_and_says_the_same(tokenizer: Any, tmp_path: Path
         before, after = model(input_ids=given).logits, loaded(input_ids=given).logits
     # The file holds bfloat16, which keeps 8 bits of every weight.
     assert float((before - after).abs().max() / before.abs().max()) < 0.05
+
+
+@pytest.mark.parametrize("taught", TAUGHT.values(), ids=TAUGHT)
+def test_a_worked_example_is_read_as_its_protocol_reads_it(taught: Taught) -> None:
+    tokenizer, dialect = build_tokenizer(taught=taught), taught.dialect(PROMPT)
+    assert all(len(ids(tokenizer, tag)) == 1 for tag in taught.tags)
+    examples = lessons(next(worlds(5, taught)), LEVELS[1][0], random.Random(0))[:50]
+    assert {len(example.turns) for example in examples} >= {2, 3}
+    for example in examples:
+        for at, turn in enumerate(example.turns):
+            before = Trajectory(example.id, example.question, example.turns[:at])
+            read = dialect.read(Completion(turn.text, "stop"), before)
+            assert (read.status, read.answer) == (turn.status, turn.answer)
+            assert [s.query for s in read.searches] == [s.query for s in turn.searches]
+    words = {piece for e in examples for piece in ids(tokenizer, str(dialect.prompt(e)))}
+    unknown = [
+        n for n in words if len(tokenizer.decode([n])) == 1 and tokenizer.decode([n]).isalpha()
+    ]
+    assert not unknown, "every word of an example is in the vocabulary"

@@ -1,6 +1,7 @@
 """Makes the tiny agent that ships with the package: `python -m agentic_r.agent.tiny --out DIR`.
 
 A Granite model of a million parameters with a tokenizer of its own learns the Search-R1 protocol
+(or another, with `--dialect`, for a second agent that a retriever was not trained with)
 from worked examples (`world/teacher.py`) on an endless stream of worlds whose name words are
 disjoint from those of every world that is reported on. The curriculum moves on when the model
 gets whole trajectories right, not when a clock says so.
@@ -14,13 +15,16 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from agentic_r.agent.circuits import induce
+from agentic_r.agent.dialects.r1_searcher import R1Searcher
 from agentic_r.agent.dialects.search_r1 import SearchR1
+from agentic_r.agent.dialects.text import TextDialect
 from agentic_r.agent.trainer import (
     Encoded,
     Trainer,
@@ -38,6 +42,27 @@ TAGS = (
     *("<think>", "</think>", "<search>", "</search>"),
     *("<information>", "</information>", "<answer>", "</answer>"),
 )
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A protocol that can be taught: its dialect, what queries stand between, its tags.
+
+    Every tag is a single token.
+    """
+
+    dialect: type[TextDialect]
+    marks: tuple[str, str]
+    tags: tuple[str, ...]
+
+
+SEARCH_R1 = Taught(SearchR1, ("<search>", "</search>"), TAGS)
+R1_SEARCHER = Taught(
+    R1Searcher,
+    R1Searcher.query,
+    (*TAGS[:2], *R1Searcher.query, *R1Searcher.evidence, *TAGS[-2:]),
+)
+TAUGHT = {SearchR1.name: SEARCH_R1, R1Searcher.name: R1_SEARCHER}
 PAD, END = "<|pad|>", "<|end|>"
 MAX_LENGTH = 1536
 
@@ -52,12 +77,12 @@ LEVELS: Levels = (
 """Lessons in order, each with the share of right trajectories at which the next begins."""
 
 
-def worlds(first_seed: int) -> Iterator[Teacher]:
+def worlds(first_seed: int, taught: Taught = SEARCH_R1) -> Iterator[Teacher]:
     """Yield teachers of ever new worlds with names of the agent's pool."""
     sizes = Sizes(train_questions=200, dev_questions=0, test_questions=700)
     seed = first_seed
     while True:
-        yield Teacher(generate(seed, sizes, AGENT))
+        yield Teacher(generate(seed, sizes, AGENT), taught.marks)
         seed += 1
 
 
@@ -73,7 +98,7 @@ def lessons(teacher: Teacher, lesson: Lesson, rng: random.Random) -> list[Any]:
     return [teacher.trajectory(question, lesson, rng) for question in questions]
 
 
-def build_tokenizer(seed: int = 10_000_000) -> Any:
+def build_tokenizer(seed: int = 10_000_000, taught: Taught = SEARCH_R1) -> Any:
     """Build the tokenizer: whole words, the syllables of names, bytes for everything else.
 
     A unigram model with equal scores takes the fewest pieces, so that every name word, also one
@@ -88,28 +113,28 @@ def build_tokenizer(seed: int = 10_000_000) -> Any:
     first = [f"{space}{syllable}" for space in ("Ġ", "") for syllable in FIRST]
     years = ["Ġ18", "Ġ19", *(f"{year:02d}" for year in range(100))]
     marks = ["ĊĊ", *(f"Ġ{number}" for number in range(1, 10))]
-    pieces = dict.fromkeys([*first, *SECOND, *years, *marks, *_english(split, seed)])
+    pieces = dict.fromkeys([*first, *SECOND, *years, *marks, *_english(split, seed, taught)])
     words_ = [piece for piece in pieces if piece not in alphabet]
     vocabulary = [(PAD, 0.0), (END, 0.0)]
     vocabulary += [(byte, -8.0) for byte in alphabet] + [(word, -4.0) for word in words_]
     tokenizer = Tokenizer(models.Unigram(vocabulary))
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in TAGS])
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in taught.tags])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, model_max_length=MAX_LENGTH
     )
 
 
-def _english(split: Any, seed: int) -> list[str]:
+def _english(split: Any, seed: int, taught: Taught) -> list[str]:
     """Return every word and mark of rendered worked examples that is part of no name."""
-    dialect, rng = SearchR1(PROMPT), random.Random(seed)
+    dialect, rng = taught.dialect(PROMPT), random.Random(seed)
     names, found = set(words(AGENT)), set()
-    teachers = worlds(seed)
+    teachers = worlds(seed, taught)
     for _ in range(8):
         for trajectory in lessons(next(teachers), LEVELS[-1][0], rng):
             text = rendered(dialect.prompt(trajectory))
-            for tag in TAGS:
+            for tag in taught.tags:
                 text = text.replace(tag, " ")
             found |= {piece for piece, _ in split.pre_tokenize_str(text)}
     plain = {piece for piece in found if not any(c.isdigit() for c in piece)}
@@ -149,23 +174,34 @@ def build_model(vocabulary: int, seed: int, width: int = 128, layers: int = 4) -
 
 
 def stream(
-    tokenizer: Any, level: list[int], seed: int, batch_tokens: int, levels: Levels = LEVELS
+    tokenizer: Any,
+    level: list[int],
+    seed: int,
+    batch_tokens: int,
+    levels: Levels = LEVELS,
+    taught: Taught = SEARCH_R1,
 ) -> Iterator[list[Encoded]]:
     """Yield batches for ever; `level` holds the index of the current lesson and may change."""
-    dialect, rng = SearchR1(PROMPT), random.Random(seed)
-    for teacher in worlds(seed):
+    dialect, rng = taught.dialect(PROMPT), random.Random(seed)
+    for teacher in worlds(seed, taught):
         pending = lessons(teacher, levels[level[0]][0], rng)
         encoded = encode(pending, tokenizer, dialect, MAX_LENGTH)
         yield from batches([e for e in encoded if e is not None], batch_tokens, rng)
 
 
 def examination(
-    tokenizer: Any, level: int, seed: int, count: int = 192, levels: Levels = LEVELS
+    tokenizer: Any,
+    level: int,
+    seed: int,
+    count: int = 192,
+    levels: Levels = LEVELS,
+    taught: Taught = SEARCH_R1,
 ) -> list[Encoded]:
     """Return encoded worked examples of worlds that training never draws."""
     rng = random.Random(f"examination:{seed}")
-    examples = lessons(next(worlds(seed)), levels[level][0], rng)[:count]
-    return [e for e in encode(examples, tokenizer, SearchR1(PROMPT), MAX_LENGTH) if e is not None]
+    examples = lessons(next(worlds(seed, taught)), levels[level][0], rng)[:count]
+    encoded = encode(examples, tokenizer, taught.dialect(PROMPT), MAX_LENGTH)
+    return [e for e in encoded if e is not None]
 
 
 def save(model: Any, tokenizer: Any, folder: Path, facts: dict[str, Any]) -> None:
@@ -184,7 +220,8 @@ def train(options: argparse.Namespace, levels: Levels = LEVELS) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     log = (out / "log.jsonl").open("a", encoding="utf-8")
-    tokenizer = build_tokenizer()
+    taught = TAUGHT[options.dialect]
+    tokenizer = build_tokenizer(taught=taught)
     model = build_model(len(tokenizer), options.seed, options.width, options.layers)
     trainer = Trainer(
         model,
@@ -202,9 +239,8 @@ def train(options: argparse.Namespace, levels: Levels = LEVELS) -> None:
         saved = torch.load(options.start, weights_only=True)
         model.load_state_dict(saved["trainer"]["model"], strict=False)
         level[0] = saved["level"] if options.level < 0 else options.level
-    source = stream(
-        tokenizer, level, options.seed + 1000 * (1 + trainer.step), options.batch_tokens, levels
-    )
+    first = options.seed + 1000 * (1 + trainer.step)
+    source = stream(tokenizer, level, first, options.batch_tokens, levels, taught)
     recent: deque[tuple[float, float]] = deque(maxlen=50)
     began, tokens = time.monotonic(), 0
     for batch in source:
@@ -212,7 +248,7 @@ def train(options: argparse.Namespace, levels: Levels = LEVELS) -> None:
         tokens += sum(len(example.ids) for example in batch)
         recent.append((progress.loss, progress.accuracy))
         if trainer.step % options.examine == 0 or trainer.step >= options.steps:
-            exam = examination(tokenizer, level[0], 5_000_000, levels=levels)
+            exam = examination(tokenizer, level[0], 5_000_000, levels=levels, taught=taught)
             right = right_throughout(model, exam)
             entry = {
                 "step": trainer.step,
@@ -247,6 +283,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dialect", choices=TAUGHT, default=SearchR1.name)
     parser.add_argument("--examine", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", default="", help="state.pt of an earlier training to start from")

@@ -36,10 +36,11 @@ class Lesson:
 
 
 class Teacher:
-    """Plays an agent on the questions of one world."""
+    """Plays an agent on the questions of one world, with its queries between `marks`."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, marks: tuple[str, str] = ("<search>", "</search>")) -> None:
         self.world = world
+        self._marks = marks
         self._by_name: dict[str, list[Statement]] = defaultdict(list)
         self._by_relation: dict[str, list[Statement]] = defaultdict(list)
         self._all = list(world.statements.values())
@@ -75,7 +76,8 @@ class Teacher:
     def _search_turn(self, think: str, query: str, statements: Sequence[Statement]) -> Turn:
         passages = [self.world.corpus.get(s.passage_id) for s in statements]
         search = Search(query, query, tuple(Hit(passage, 1.0) for passage in passages))
-        text = f"<think> {think} </think>\n<search> {query} </search>"
+        start, end = self._marks
+        text = f"<think> {think} </think>\n{start} {query} {end}"
         return Turn(text, "search", (search,))
 
     def _ended(self, question: Question, turns: list[Turn], think: str, answer: str) -> Trajectory:
