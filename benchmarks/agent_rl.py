@@ -2,6 +2,7 @@
 
     python benchmarks/agent_rl.py                                  # ppo, grpo, reinforce++; seed 0
     python benchmarks/agent_rl.py --methods grpo --seeds 0,1,2
+    python benchmarks/agent_rl.py --start tiny --run runs/quickstart    # the shipped agent
 
 The warm start is made first where it is missing (LEGS, eight minutes): an agent that copies names
 well and has only begun to learn questions of two and three hops. It fails every second question,
@@ -9,8 +10,10 @@ most often because it ends after the first hop or asks for the wrong thing: what
 it. (An agent that cannot copy yet has nothing to gain: docs/log.md.) Then every method trains it
 from its own samples: 64 trajectories a step, oracle retrieval at k = 1 (every search that asks a
 hop is shown its passage), so that what is learned is to search, to read and to end. Each seed has a
-world of its own. Prints the curves and the gains; one JSON line a run is added to --out. Where
---minutes are spent before the steps are, a run ends there.
+world of its own. With --run it is the questions, the trained retriever and the k of a finished run
+of the quickstart instead, which shows what is left to gain there. Prints the curves and the gains;
+one JSON line a run is added to --out. Where --minutes are spent before the steps are, a run ends
+there.
 """
 
 from __future__ import annotations
@@ -27,17 +30,23 @@ from typing import Any
 import torch
 
 from agentic_r.agent import tiny
+from agentic_r.agent.agent import tiny_checkpoint
 from agentic_r.agent.dialects.search_r1 import SearchR1
 from agentic_r.agent.learning import Learning, Practice
 from agentic_r.agent.local import LocalLLM
 from agentic_r.agent.policy import Policy
 from agentic_r.agent.reinforce import Reinforcer
+from agentic_r.config import load_config
+from agentic_r.data.questions import Questions
+from agentic_r.parts import open_data
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
+from agentic_r.served import open_served
 from agentic_r.settings import RLConfig
 from agentic_r.world import Sizes, generate
 from agentic_r.world.teacher import Lesson
 
+CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
 SAMPLES = {"ppo": 1, "grpo": 8, "rloo": 8, "reinforce++": 1}
 RATES = {"ppo": 2e-4, "grpo": 1e-4, "rloo": 1e-4, "reinforce++": 2e-4}
 """Learning rates, tried on seed 9 alone."""
@@ -71,6 +80,30 @@ def warm(folder: Path) -> str:
     return str(leg / "checkpoint")
 
 
+def started(options: argparse.Namespace) -> str:
+    """Return the folder of the model to start from."""
+    if options.start == "tiny":
+        return str(tiny_checkpoint())
+    return options.start or warm(Path(options.warm))
+
+
+def practised(
+    options: argparse.Namespace, seed: int, dialect: SearchR1
+) -> tuple[Questions, Questions, Practice]:
+    """Return training and dev questions, and how they are answered."""
+    if options.run:
+        folder = Path(options.run)
+        names = [("runs", str(folder.parent)), ("name", folder.name)]
+        config = load_config(CONFIG, [*names, ("seed", str(seed))])
+        found, data = open_served(config).main, open_data(config)
+        practice = Practice(found.retriever, dialect, config.retriever.k, found.form, 6, 120)
+        return data.train, data.dev, practice
+    world = generate(9000 + seed, Sizes())
+    train, dev = (Questions(world.questions[name]) for name in ("train", "dev"))
+    oracle = OracleRetriever([*train, *dev], BM25Retriever(world.corpus), world.corpus, seed=seed)
+    return train, dev, Practice(oracle, dialect, 1, "question+query", 6, 120)
+
+
 def learning(
     options: argparse.Namespace,
     method: str,
@@ -78,10 +111,9 @@ def learning(
     folder: Path,
     hear: Callable[[dict[str, float]], None],
 ) -> Learning:
-    """The agent, its critic and a world's questions."""
-    world = generate(9000 + seed, Sizes())
-    train, dev = world.questions["train"], world.questions["dev"]
-    oracle = OracleRetriever([*train, *dev], BM25Retriever(world.corpus), world.corpus, seed=seed)
+    """The agent, its critic and what it practises on."""
+    llm = LocalLLM(started(options))
+    train, dev, practice = practised(options, seed, SearchR1(llm.template))
     config = RLConfig(
         steps=options.steps,
         questions=options.trajectories // SAMPLES[method],
@@ -94,9 +126,7 @@ def learning(
         validate_questions=options.dev,
         save_every=1000,
     )
-    llm = LocalLLM(options.start or warm(Path(options.warm)))
     policy = Policy(llm, config, reference=True, critic=method == "ppo")
-    practice = Practice(oracle, SearchR1(llm.template), 1, "question+query", 6, 120)
     reinforcer = Reinforcer(policy, method, config.steps, seed)  # type: ignore[arg-type]
     return Learning(reinforcer, practice, train, dev, folder, hear)
 
@@ -141,7 +171,8 @@ def main() -> None:
     parser.add_argument("--methods", default="ppo,grpo,reinforce++")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--warm", default="build/agent-rl/warm", help="folder of the warm start")
-    parser.add_argument("--start", default="", help="another model to start from")
+    parser.add_argument("--start", default="", help="another model to start from; tiny: shipped")
+    parser.add_argument("--run", default="", help="folder of a finished quickstart to practise on")
     parser.add_argument("--trajectories", type=int, default=64, help="per step")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rate", type=float, default=0.0, help="0 takes the method's own")
