@@ -1,0 +1,200 @@
+"""Is our recipe better than upstream's, for the agent that labelled and for a foreign one?
+
+    python benchmarks/upstream_recipe.py [--runs FOLDER] [--seeds 0 1 2] [--foreign FOLDER]
+                                         [--SETTING VALUE ...]
+
+Two recipes in the quickstart's world, two iterations each, with the same questions, candidates and
+agent, so that the same number of searches may be labelled:
+
+    ours       configs/quickstart.toml
+    upstream   question and query as input, no searches of continuations, 15 negatives a query,
+               InfoNCE at temperature .01; batch, learning rate and epochs are those of TRIALS with
+               the best dev EM after one iteration on seed 9, which is not reported on
+
+Then an agent that took no part (another seed, the R1-Searcher protocol, made in a quarter of an
+hour where --foreign has none) answers the test questions with both retrievers. Test questions are
+compared in pairs, pooled over the seeds, whole root entities resampled. Run again, it resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from agentic_r.agent import tiny
+from agentic_r.cli import main as agentic_r
+from agentic_r.errors import AgenticRError, DataError
+from agentic_r.evaluation.benchmark import Record
+from agentic_r.evaluation.compare import compare
+from agentic_r.io import read_jsonl
+from agentic_r.world.teacher import Lesson
+
+CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
+SHARED = ("--evaluation.ks", "[1]", "--evaluation.bm25", "false")
+TUNED_ON = 9
+UPSTREAM = (
+    *("--retriever.input", "question+query"),
+    *("--retriever.train.recipe", "upstream"),
+    *("--retriever.train.temperature", "0.01"),
+    *("--retriever.train.negatives", "15"),
+    *("--utility.continued_searches", "false"),
+)
+TRIALS = {
+    "1e-4": ("--retriever.train.learning_rate", "1e-4"),
+    "2e-4": ("--retriever.train.learning_rate", "2e-4"),
+    "5e-5-twice": (
+        *("--retriever.train.learning_rate", "5e-5"),
+        *("--retriever.train.epochs", "2"),
+    ),
+    "2e-4-large": (
+        *("--retriever.train.learning_rate", "2e-4"),
+        *("--retriever.train.batch", "32"),
+        *("--retriever.train.epochs", "2"),
+    ),
+}
+"""What is tried of batch (16 unless said), learning rate and epochs (1 unless said)."""
+
+ONE_HOP = Lesson(ks=(1,), gold=0.9, hops=1, confusing=0.7)
+THREE_HOPS = Lesson(ks=(1,), gold=0.9, hops=3, confusing=0.7)
+LEGS = ((ONE_HOP, 900, 2e-3, 0.999), (THREE_HOPS, 200, 2e-3, 0.999), (THREE_HOPS, 900, 1e-3, 0.4))
+"""How the foreign agent is made: lessons, steps, learning rates and where these begin to fall."""
+
+SIDES = ("untouched", "upstream", "ours")
+
+
+def foreign(folder: Path) -> Path:
+    """Make the foreign agent in `folder` where it is missing; returns the model's folder."""
+    start = ""
+    for number, (lesson, steps, rate, decay) in enumerate(LEGS, 1):
+        leg = folder / f"leg-{number}"
+        if not (leg / "checkpoint" / "training.json").is_file():
+            options = ["--out", str(leg), "--steps", str(steps), "--examine", str(steps)]
+            options += ["--learning-rate", str(rate), "--decay-from", str(decay)]
+            options += ["--seed", "1", "--dialect", "r1-searcher"]
+            options += ["--start", start, "--level", "0"] if start else []
+            tiny.train(tiny.parsed(options), ((lesson, 2.0),))
+        start = str(leg / "state.pt")
+    return leg / "checkpoint"
+
+
+def do(verb: str, *words: str) -> None:
+    """Run one command of the program. Raises DataError where it fails."""
+    command = [verb, str(CONFIG), *words]
+    print(f"\n$ agentic-r {' '.join(command)}", flush=True)
+    code = agentic_r(command)
+    if code:
+        raise DataError(f"agentic-r {' '.join(command)}: got exit code {code}, expected 0")
+
+
+def tuned(runs: str, rest: Sequence[str]) -> str:
+    """Return the trial with the best dev EM, the first of equals."""
+    found = {}
+    for trial, own in TRIALS.items():
+        name = f"upstream-trial-{trial}"
+        settings = (*SHARED, "--runs", runs, "--seed", str(TUNED_ON), "--loop.iterations", "1")
+        settings = (*settings, "--name", name, *UPSTREAM, *own, *rest)
+        do("train", "retriever", *settings)
+        do("evaluate", "--split", "dev", *settings)
+        dev = scores(Path(runs) / name / "dev" / "iteration-1-k-1", TUNED_ON)
+        found[trial] = sum(record.em for record in dev) / len(dev)
+    print("\nupstream's recipe, dev EM on seed 9: " + str(found), flush=True)
+    return max(found, key=lambda trial: found[trial])
+
+
+def measured(
+    runs: str, seed: int, trial: str, agent: Path, rest: Sequence[str]
+) -> dict[str, dict[str, list[Record]]]:
+    """Return the test records of both agents with each retriever: {agent: {side: records}}."""
+    shared = (*SHARED, "--runs", runs, "--seed", str(seed), *rest)
+    names = {"ours": f"ours-{seed}", "upstream": f"upstream-{seed}"}
+    do("loop", "--name", names["ours"], *shared)
+    do("loop", "--name", names["upstream"], *shared, *UPSTREAM, *TRIALS[trial])
+    own = {
+        side: scores(Path(runs) / name / "evaluation" / "iteration-2-k-1", seed)
+        for side, name in names.items()
+    }
+    own["untouched"] = scores(
+        Path(runs) / names["ours"] / "evaluation" / "untouched-question-query-k-1", seed
+    )
+    forms = {"ours": "question+reasoning+query", "upstream": "question+query"}
+    retrievers = [
+        {
+            "label": side,
+            "base": str(Path(runs) / name / "iteration-2" / "retriever" / "model"),
+            "input": forms[side],
+        }
+        for side, name in names.items()
+    ]
+    retrievers.append({"label": "untouched", "input": "question+query"})
+    grid = {
+        "agents": [{"label": "foreign", "model": str(agent), "dialect": "r1-searcher"}],
+        "retrievers": retrievers,
+    }
+    words = [word for key, value in grid.items() for word in (f"--evaluation.{key}", toml(value))]
+    do("evaluate", "--name", f"foreign-{seed}", *shared, *words)
+    cells = Path(runs) / f"foreign-{seed}" / "grid" / "foreign"
+    return {
+        "own": own,
+        "foreign": {side: scores(cells / side / "test", seed) for side in SIDES},
+    }
+
+
+def toml(tables: Sequence[dict[str, str]]) -> str:
+    """Write tables of strings as TOML on one line."""
+    rows = (", ".join(f'{key} = "{value}"' for key, value in table.items()) for table in tables)
+    return "[" + ", ".join(f"{{{row}}}" for row in rows) + "]"
+
+
+def scores(folder: Path, seed: int) -> list[Record]:
+    """Read the records of a row, marked with the seed so that seeds can be pooled."""
+    return [
+        msgspec.structs.replace(each, dataset=f"seed-{seed}")
+        for each in read_jsonl(folder / "scores" / "records.jsonl", Record)
+    ]
+
+
+def lines(found: Sequence[dict[str, dict[str, list[Record]]]]) -> list[str]:
+    """Lay out EM by agent and retriever, and what ours gains over each of the others."""
+    table = [f"{'agent':<8} {'retriever':<10} {'test EM (by seed)':<28} ours over it, 95 %"]
+    for agent in ("own", "foreign"):
+        pooled = {side: [r for each in found for r in each[agent][side]] for side in SIDES}
+        for side in SIDES:
+            means = [sum(r.em for r in e[agent][side]) / len(e[agent][side]) for e in found]
+            cell = f"{sum(means) / len(means):.3f} ({' '.join(f'{mean:.3f}' for mean in means)})"
+            gain = ""
+            if side != "ours":
+                by = compare(pooled[side], pooled["ours"], samples=10_000)
+                low, high = 100 * by.low, 100 * by.high
+                gain = f"{100 * by.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+            table.append(f"{agent:<8} {side:<10} {cell:<28} {gain}".rstrip())
+    return table
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run what is not done, then print the table; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
+    )
+    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--foreign", type=Path, default=Path("build/foreign-agent"))
+    parser.add_argument("--trial", choices=TRIALS, help="take this one instead of trying all")
+    options, rest = parser.parse_known_args(given)
+    try:
+        trial = options.trial or tuned(options.runs, rest)
+        agent = foreign(options.foreign)
+        found = [measured(options.runs, seed, trial, agent, rest) for seed in options.seeds]
+    except AgenticRError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(f"\nupstream's recipe is trained as in trial {trial}")
+    print("\n".join(lines(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
