@@ -42,7 +42,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("steps",),
     ("learning", "practice", "judging", "verl"),
     ("loop", "grid"),
-    ("summary", "api", "served", "publishing"),
+    ("summary", "api", "served"),
+    ("publishing",),
     ("verbs", "converting"),
     ("cli", "__init__"),
 )
