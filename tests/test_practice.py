@@ -56,6 +56,11 @@ def test_trained_by_reward_the_agent_comes_first(tmp_path: Path) -> None:
         (("--agent.train.method", "grpo"), "samples: got 1, expected at least 2 with grpo"),
         (("--agent.model", "oracle-reader"), "oracle-reader cannot be trained from here"),
         (("--agent.train.rl.importance_cap", "2"), "set old_logprobs to recomputed"),
+        (("--agent.train.rl.shard", "true"), "shard: got true with one process; leave it out"),
+        (
+            ("--agent.train.rl.shard", "true", "--agent.train.rl.lora_rank", "4"),
+            "shard: got true with LoRA",
+        ),
         (
             ("--agent.train.rl.rollouts", "http://a", "--agent.train.rl.top_p", "0.9"),
             "top_p: got 0.9, expected 1 with rollouts on a server",

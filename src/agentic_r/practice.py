@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,12 @@ def refuse_unfit(config: Config) -> None:
         raise ConfigError(
             "agent.train.rl.importance_cap: got a cap with old_logprobs sampled, whose ratio holds "
             "that difference already; set old_logprobs to recomputed, or the cap to 0"
+        )
+    if train.rl.shard and (train.rl.lora_rank or int(os.environ.get("WORLD_SIZE", "1")) < 2):
+        why = "LoRA, whose base is not trained" if train.rl.lora_rank else "one process"
+        raise ConfigError(
+            f"agent.train.rl.shard: got true with {why}; leave it out, or start several processes "
+            "with torchrun --nproc-per-node N -m agentic_r.cli train CONFIG agent"
         )
     if train.rl.rollouts and train.rl.top_p < 1:
         raise ConfigError(

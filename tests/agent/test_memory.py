@@ -72,11 +72,20 @@ def test_a_7b_model_from_its_config_alone(tmp_path: Path) -> None:
         (line,) = [line for line in said.splitlines() if line.startswith("optimiser")]
         return float(line.split()[1])
 
-    # Only verl shards: our own trainer has the whole optimiser on every GPU.
+    # Without sharding every GPU has the whole optimiser; with it, its part of the layers'.
     assert (
         share(plan(full, gpus=8)) == share(plan(full)) == pytest.approx(8 * share(said), rel=0.01)
     )
     assert "Each GPU holds all of it" in plan(full, gpus=8)
+    layers = config(
+        *(tmp_path, ("agent.model", str(tmp_path)), ("agent.train.rl.shard", "true")),
+        ("agent.train.rl.critic", "model"),
+    )
+    in_layers = shape.trunk / shape.parameters
+    assert share(plan(layers, gpus=8)) == pytest.approx(
+        share(plan(full)) * (1 - in_layers + in_layers / 8), rel=0.01
+    )
+    assert "a GPU holds all weights" in plan(layers, gpus=8)
     lora = config(tmp_path, ("agent.train.rl.lora_rank", "16"), ("agent.train.rl.kl", "loss"))
     adapted = needs(lora, shape, 4096)
     assert adapted["optimiser"] < 0.01 * found["optimiser"]

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec, torch
 from agentic_r.agent.dialects.search_r1 import SearchR1
 from agentic_r.agent.learning import Practice
+from agentic_r.agent.local import LocalLLM
 from agentic_r.agent.together import Job, learn
 from agentic_r.settings import RLConfig
 from agentic_r.testing import TableRetriever
@@ -52,7 +53,12 @@ for number, case in enumerate(cases):
         RLConfig,
     )
     folder = Path(out) / str(number)
-    learned = learn(Job(model, 8, config, method, 3, practice, questions, questions, folder))
+    job = Job(model, 8, config, method, 3, practice, questions, questions, folder)
+    if config.shard and join().size == 1:
+        job = replace(job, config=msgspec.structs.replace(config, shard=False))
+    elif config.shard:  # stopped after two steps, and started again
+        learn(replace(job, config=msgspec.structs.replace(config, steps=2)))
+    learned = learn(job)
     best = torch.load(folder / "checkpoints" / "step-0000003.pt", weights_only=True)
     found[case] = {
         "curve": [{k: v for k, v in row.items() if "seconds" not in k} for row in learned.curve],
@@ -60,6 +66,10 @@ for number, case in enumerate(cases):
         "weights": {
             name: tensor.flatten()[:50].tolist()
             for name, tensor in best["reinforcer"]["policy"]["agent"].items()
+        },
+        "saved": {
+            name: tensor.float().flatten()[:50].tolist()
+            for name, tensor in LocalLLM(str(folder / "model")).model.state_dict().items()
         },
     }
 dismiss()
@@ -75,6 +85,15 @@ def short(trajectory):
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("ppo", {"kl": "reward"}),
     ("grpo", {"kl": "loss", "kl_kind": "k3", "averaging": "sequence", "epochs": 2}),
+    ("ppo", {"kl": "reward", "critic": "model", "shard": True}),
+    (
+        "grpo",
+        {
+            **{"kl": "loss", "kl_kind": "k3", "averaging": "sequence", "epochs": 2},
+            **{"shard": True, "gradient_checkpointing": True, "micro_tokens": 60},
+        },
+    ),
+    ("reinforce++", {"questions": 1, "samples": 1, "shard": True}),
     ("reinforce++", {"questions": 1, "samples": 1, "old_logprobs": "recomputed"}),
 ]
 
@@ -104,4 +123,9 @@ def test_two_processes_train_as_one(both: dict[str, Any], case: str) -> None:
     for name, weights in alone["weights"].items():
         torch.testing.assert_close(
             torch.tensor(two["weights"][name]), torch.tensor(weights), atol=5e-5, rtol=0
+        )
+    assert two["saved"].keys() == alone["saved"].keys()
+    for name, weights in alone["saved"].items():  # in bfloat16
+        torch.testing.assert_close(
+            torch.tensor(two["saved"][name]), torch.tensor(weights), atol=5e-4, rtol=1e-2
         )

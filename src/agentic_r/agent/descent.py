@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from agentic_r.training.processes import ALONE, Processes
+from agentic_r.training.sharding import clip, is_sharded, part, whole
 
 Scale = Callable[[int], float]
 """The factor of the learning rate at a step, from 0."""
@@ -34,7 +35,12 @@ class Descent:
         processes: Processes = ALONE,
     ) -> None:
         self.parameters = list(parameters)
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=betas, weight_decay=0.01)
+        split = [p for p in self.parameters if is_sharded(p)]
+        one = [p for p in self.parameters if not is_sharded(p)]
+        # Kernels over many tensors do not take parts and whole ones together.
+        groups = [{"params": group} for group in (one, split) if group]
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=betas, weight_decay=0.01)
+        self._order = [*one, *split]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, scale)
         self._max_norm = max_norm
         self._processes = processes
@@ -50,8 +56,9 @@ class Descent:
         The gradients of all processes are added up first. The learning rate stays as it is until
         `advance`: an update may take several steps.
         """
-        self._processes.sum_gradients(self.parameters)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._max_norm)
+        # Those of sharded weights were summed on the way back.
+        self._processes.sum_gradients(p for p in self.parameters if not is_sharded(p))
+        norm = clip(self.parameters, self._max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return float(norm)
@@ -67,12 +74,24 @@ class Descent:
             group["lr"] *= factor
 
     def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs to go on as if nothing had happened."""
-        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        """Return all that `restore` needs to go on as if nothing had happened.
+
+        Sharded tensors are put together: every process has to ask.
+        """
+        state = self.optimizer.state_dict()
+        kept = {
+            number: {name: whole(value) for name, value in own.items()}
+            for number, own in state["state"].items()
+        }
+        return {"optimizer": state | {"state": kept}, "schedule": self.schedule.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        own = {
+            number: {name: part(value, self._order[number]) for name, value in kept.items()}
+            for number, kept in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict(state["optimizer"] | {"state": own})
         self.schedule.load_state_dict(state["schedule"])
 
 

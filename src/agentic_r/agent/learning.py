@@ -110,9 +110,9 @@ class Learning:
                 self._on_step(figures)
         self.reinforcer.restore(self.saved.best()["reinforcer"])
         policy = self.reinforcer.policy
-        whole = policy.whole()
+        model, weights = policy.whole()
         if self.processes.first:
-            save_model(whole, policy.llm, self.folder / "model")
+            save_model(model, weights, policy.llm, self.folder / "model")
         if self._feed is not None:
             self._feed.close()
         return self.learned
@@ -191,7 +191,9 @@ class Learning:
         retriever = Timed(self.practice.retriever)
         self.llm.forget()
         self.dialect.forget()
-        with self.reinforcer.policy.arithmetic():  # what is drawn is scored as it was drawn
+        policy = self.reinforcer.policy
+        # What is drawn is scored as it was drawn; servers have the weights already.
+        with policy.arithmetic() if self._feed is not None else policy.drawing():
             done = run_rollout(
                 self.llm,
                 retriever,

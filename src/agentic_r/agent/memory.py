@@ -143,14 +143,19 @@ def plan(config: Config, gpus: int = 1, *, sharded: bool = False) -> str:
     """Return a table of what is needed on each of `gpus` GPUs, in GiB.
 
     Trajectories are taken to be as long as the settings allow, or as the model reads. `sharded`
-    spreads weights, gradients, optimiser, reference and critic over the GPUs, as verl does.
+    spreads weights, gradients, optimiser, reference and critic over the GPUs, as verl does;
+    `agent.train.rl.shard` spreads the layers' share of them.
     """
     if gpus < 1:
         raise ConfigError(f"--gpus: got {gpus}, expected at least 1")
     shape = read_shape(config.agent.model)
     length = min(longest(config), shape.reads)
     found = needs(config, shape, length)
-    spread = {"weights", "gradients", "optimiser", "reference", "critic"} if sharded else set()
+    rl = config.agent.train.rl
+    layers = rl.shard and config.agent.train.method != "supervised" and not sharded
+    spread = {"weights", "gradients", "optimiser", "reference", "critic"}
+    spread = spread if sharded or layers else set()
+    spreading = shape.trunk / shape.parameters if layers else 1.0
     lines = [
         f"{config.agent.model}: {shape.parameters / 1e6:,.1f} M parameters, method "
         f"{config.agent.train.method}, trajectories of up to {length:,} tokens, {gpus} GPU(s)",
@@ -159,14 +164,17 @@ def plan(config: Config, gpus: int = 1, *, sharded: bool = False) -> str:
     ]
     total = 0.0
     for name, size in found.items():
-        share = size / GIB / (gpus if name in spread else 1)
+        moved = (1.0 if name == "critic" else spreading) if name in spread else 0.0
+        share = size / GIB * (1.0 - moved + moved / gpus)
         total += share
         lines.append(f"{name:<18}{share:>12.3f}")
     lines.append(f"{'all':<18}{total:>12.3f}")
     if gpus > 1:
         told = "Sharded over the GPUs: " + ", ".join(n for n in found if n in spread)
-        whole = "Each GPU holds all of it; --engine verl shards what learns"
-        lines += ["", told if sharded else whole]
+        whole = "Each GPU holds all of it; agent.train.rl.shard or --engine verl shard what learns"
+        if layers:
+            told += " (but for the vocabulary's share); while it draws, a GPU holds all weights"
+        lines += ["", told if spread else whole]
     return "\n".join(lines)
 
 

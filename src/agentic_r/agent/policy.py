@@ -15,6 +15,8 @@ from agentic_r.agent.descent import arithmetic
 from agentic_r.agent.local import LocalLLM
 from agentic_r.errors import MissingExtraError
 from agentic_r.settings import RLConfig
+from agentic_r.training.processes import ALONE, Processes
+from agentic_r.training.sharding import gathered, part, shard, whole
 
 
 class Critic(nn.Module):
@@ -43,10 +45,19 @@ class Policy:
     """A local model's live weights, under training; rollouts use the very same ones.
 
     With `config.lora_rank` the weights are adapted and the reference is the model without its
-    adapters; otherwise a copy is kept where a reference is needed (`reference`).
+    adapters; otherwise a copy is kept where a reference is needed (`reference`). With
+    `config.shard` the layers of all three are shared out over the `processes`.
     """
 
-    def __init__(self, llm: LocalLLM, config: RLConfig, *, reference: bool, critic: bool) -> None:
+    def __init__(
+        self,
+        llm: LocalLLM,
+        config: RLConfig,
+        *,
+        reference: bool,
+        critic: bool,
+        processes: Processes = ALONE,
+    ) -> None:
         refuse_attention(llm.model)
         self.llm = llm
         self.config = config
@@ -64,6 +75,13 @@ class Policy:
         if critic and config.critic == "model":
             trunk = copy.deepcopy(llm.model.base_model).requires_grad_(True)
         self.critic = Critic(width, trunk).to(llm.device) if critic else None
+        self._layers: list[Any] = []
+        if config.shard:
+            device = torch.device(llm.device)
+            self._layers = shard(self.model, processes, device)
+            for other in (self._copy, trunk):
+                if other is not None:
+                    shard(other, processes, device)
 
     def parameters(self) -> list[Tensor]:
         """Return what is trained of the agent."""
@@ -86,6 +104,12 @@ class Policy:
         return found.logprobs
 
     @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Hold the whole weights inside, so that each process draws by itself."""
+        with gathered(self._layers), self.arithmetic():
+            yield
+
+    @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Recompute activations inside; dropout stays off, so that ratios begin at 1."""
         if self.config.gradient_checkpointing:
@@ -100,27 +124,40 @@ class Policy:
             self.llm.forget()
 
     def state(self) -> dict[str, Any]:
-        """Return what training changes."""
+        """Return what training changes; sharded weights are put together, by all processes."""
         trained = {name for name, p in self.model.named_parameters() if p.requires_grad}
-        kept = {k: v for k, v in self.model.state_dict().items() if k in trained}
-        return {"agent": kept, "critic": self.critic.state_dict() if self.critic else None}
+        kept = {k: whole(v) for k, v in self.model.state_dict().items() if k in trained}
+        return {"agent": kept, "critic": _whole(self.critic) if self.critic else None}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
-        self.model.load_state_dict(state["agent"], strict=False)
+        self.model.load_state_dict(_parts(state["agent"], self.model), strict=False)
         if self.critic is not None:
-            self.critic.load_state_dict(state["critic"])
+            self.critic.load_state_dict(_parts(state["critic"], self.critic))
         self.llm.forget()
 
-    def whole(self) -> Any:
-        """Return the model as it is to be saved: adapters are merged into a copy."""
+    def whole(self) -> tuple[Any, dict[str, Tensor]]:
+        """Return the model as it is to be saved, and its weights; all processes have to ask.
+
+        Adapters are merged into a copy.
+        """
         if not self.config.lora_rank:
-            return self.model
-        return copy.deepcopy(self.model).merge_and_unload()
+            return self.model, _whole(self.model)
+        merged = copy.deepcopy(self.model).merge_and_unload()
+        return merged, merged.state_dict()
 
     def arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the model computes, when it updates and when it draws."""
         return arithmetic(self.config.precision, self.llm.device)
+
+
+def _whole(module: nn.Module) -> dict[str, Tensor]:
+    return {name: whole(tensor) for name, tensor in module.state_dict().items()}
+
+
+def _parts(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    own = module.state_dict()
+    return {name: part(tensor, own.get(name)) for name, tensor in state.items()}
 
 
 def _adapted(model: Any, config: RLConfig) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -109,7 +110,7 @@ class Reinforcer:
         shape = (len(mine), mask.shape[1])
         read = {name: torch.zeros(shape) for name in ("values", "entropy", "now", "ref")}
         with torch.no_grad():
-            for packed in self._packed(mine):
+            for packed in self._packed(mine, samples[0]):
                 at = (packed.owner.cpu(), packed.place.cpu())
                 written = self.policy.score(packed)
                 read["now"][at] = written.logprobs.cpu()
@@ -179,7 +180,7 @@ class Reinforcer:
         mine = self.processes.shares([len(samples[row].ids) for row in rows])[self.processes.rank]
         own = {name: value[rows][mine] for name, value in known.items()}
         weights = weights[mine]
-        for packed in self._packed([samples[rows[at]] for at in mine]):
+        for packed in self._packed([samples[rows[at]] for at in mine], samples[0]):
             at = (packed.owner.cpu(), packed.place.cpu())
             here = {n: v[at].to(packed.ids.device) for n, v in own.items()}
             loss = self._loss(packed, here, weights[at].to(packed.ids.device), figures)
@@ -218,10 +219,19 @@ class Reinforcer:
             loss = loss + value_loss
         return loss
 
-    def _packed(self, samples: Sequence[Sample]) -> Any:
-        if not samples:  # more processes than trajectories
-            return ()
-        return pack(samples, self.config.micro_tokens, self.policy.llm.device)
+    def _packed(self, samples: Sequence[Sample], any_one: Sample) -> list[Packed]:
+        """Return the micro-batches of this process.
+
+        Where layers are sharded all processes need as many passes: one that has fewer reads any
+        sample once more, of which no token counts.
+        """
+        device, tokens = self.policy.llm.device, self.config.micro_tokens
+        found = list(pack(samples, tokens, device)) if samples else []  # fewer than processes
+        if self.config.shard:
+            most = max(self.processes.collect([len(found)]))
+            idle = replace(any_one, written=(False,) * len(any_one.ids), logprobs=())
+            found += [next(pack([idle], tokens, device)) for _ in range(most - len(found))]
+        return found
 
     def slow_down(self, factor: float) -> None:
         """Multiply the learning rates from now on."""

@@ -200,13 +200,13 @@ class Feed:
             return 0.0
         began = time.perf_counter()
         version = f"{self._word}-step-{state[0]}" + f"-again-{state[1]}" * (state[1] > 0)
-        whole = self._policy.whole()
+        model, weights = self._policy.whole()
         if self._processes.first:
             if self._given is None and self._policy.config.temperature != 1:
                 self._rollouts.refuse_raw(self._policy.config.temperature)
             half = self._policy.config.precision == "bf16"
             dtype = torch.bfloat16 if half else torch.float32
-            save_model(whole, self._policy.llm, self._folder, dtype)
+            save_model(model, weights, self._policy.llm, self._folder, dtype)
             self._rollouts.take(self._folder, version)
         self._rollouts.version = self._processes.tell(version)
         self._given = state

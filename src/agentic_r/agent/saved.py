@@ -65,13 +65,20 @@ class Saved:
 
 
 def save_model(
-    model: Any, llm: LocalLLM, folder: Path, dtype: torch.dtype = torch.bfloat16
+    model: Any,
+    weights: dict[str, torch.Tensor],
+    llm: LocalLLM,
+    folder: Path,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write weights, by default in bfloat16, tokenizer and prompt, as `LocalLLM` opens them."""
+    """Write weights, by default in bfloat16, tokenizer and prompt, as `LocalLLM` opens them.
+
+    `weights` are all of the model's; the model says what they belong to.
+    """
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     if not model.config.get_text_config().tie_word_embeddings:
         tied = set()
-    state = {k: v.to(dtype) for k, v in model.state_dict().items() if k not in tied}
+    state = {k: v.to(dtype) for k, v in weights.items() if k not in tied}
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary, state_dict=state)

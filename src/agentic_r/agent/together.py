@@ -46,8 +46,9 @@ class Job:
         """Open the weights, with their critic and reference, and what they practise on."""
         llm = LocalLLM(self.model, batch=self.batch)
         reference, critic = self.config.kl != "none", self.method == "ppo"
-        policy = Policy(llm, self.config, reference=reference, critic=critic)
-        reinforcer = Reinforcer(policy, self.method, self.config.steps, self.seed, join())
+        processes = join()
+        policy = Policy(llm, self.config, reference=reference, critic=critic, processes=processes)
+        reinforcer = Reinforcer(policy, self.method, self.config.steps, self.seed, processes)
         rollouts = Rollouts(self.config.rollouts, self.agent) if self.config.rollouts else None
         questions = self.train, self.dev
         return Learning(reinforcer, self.practice, *questions, self.folder, on_step, rollouts)

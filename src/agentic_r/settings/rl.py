@@ -146,6 +146,13 @@ class RLConfig(msgspec.Struct, frozen=True):
     gradient_checkpointing: Annotated[
         bool, Meta(description="Compute activations again instead of keeping them.")
     ] = False
+    shard: Annotated[
+        bool,
+        Meta(
+            description="Share the layers' weights, gradients and optimiser out over the processes "
+            "of a torchrun (FSDP2), instead of holding them in each."
+        ),
+    ] = False
     lora_rank: Annotated[int, Meta(ge=0, description="Rank of LoRA; 0 trains all weights.")] = 0
     lora_alpha: Annotated[int, Meta(ge=1, description="Scale of LoRA.")] = 32
     validate_every: Annotated[int, Meta(ge=1, description="Steps between validations.")] = 10
