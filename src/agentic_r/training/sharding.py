@@ -67,7 +67,7 @@ def is_sharded(tensor: Any) -> bool:
 
 
 def whole(tensor: Any) -> Any:
-    """Return all of a sharded tensor, on the CPU, which every process has to ask for; else itself."""
+    """Return all of a tensor: a sharded one on the CPU, for which every process has to ask."""
     return tensor.detach().full_tensor().cpu() if is_sharded(tensor) else tensor
 
 
