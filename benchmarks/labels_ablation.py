@@ -41,6 +41,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *("--retriever.train.loss", "listwise-kl"),
     ),
     "upstream recipe": (
+        *("--retriever.input", "question+query"),
         *("--retriever.train.recipe", "upstream"),
         *("--retriever.train.temperature", "0.01"),
         *("--retriever.train.negatives", "15"),
@@ -49,7 +50,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no continued searches": ("--utility.continued_searches", "false"),
     "re-ranked": ("--retriever.rerank.epochs", "1", "--retriever.rerank.depth", "20"),
     "query alone": ("--retriever.input", "query"),
-    "with reasoning": ("--retriever.input", "question+reasoning+query"),
+    "question and query": ("--retriever.input", "question+query"),
     "with history": ("--retriever.input", "question+history+query"),
 }
 
