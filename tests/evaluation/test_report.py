@@ -13,6 +13,7 @@ from agentic_r.evaluation.report import (
     Gain,
     Report,
     gain,
+    notes,
     read_report,
     table,
     write_report,
@@ -95,3 +96,11 @@ def test_the_table_lines_up(report: Report) -> None:
         and "two lines" in text
     )
     assert table([]).startswith("name")
+
+
+def test_a_re_ranker_that_makes_it_worse_is_named() -> None:
+    plain = Row("iteration 1, k=1", 1, 0.41, 0.41, 0.8, 2.0, 1.0, 4)
+    named = msgspec.structs.replace(plain, name="re-ranked iteration 1, k=1", em=0.02)
+    (said,) = notes([plain, named])
+    assert said.startswith("re-ranked iteration 1, k=1: EM 39.0 points below iteration 1, k=1")
+    assert notes([plain, msgspec.structs.replace(named, em=0.41)]) == []

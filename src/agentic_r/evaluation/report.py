@@ -259,6 +259,14 @@ def notes(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.failed
     ]
+    plain = {row.name: row for row in rows}
+    for row in rows:
+        other = plain.get(row.name.removeprefix("re-ranked ")) if "re-ranked " in row.name else None
+        if other is not None and row.em < other.em:
+            said.append(
+                f"{row.name}: EM {100 * (other.em - row.em):.1f} points below {other.name}, which "
+                "it re-ranks: train the re-ranker longer (retriever.rerank.epochs) or leave it out."
+            )
     return said
 
 
