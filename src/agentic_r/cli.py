@@ -18,6 +18,8 @@ from agentic_r.converting import add_conversions
 from agentic_r.converting.examples import FORMATS
 from agentic_r.errors import AgenticRError, ConfigError
 
+LEARNERS = ("retriever", "reranker", "agent", "tiny-agent")
+
 Verb = Callable[[argparse.Namespace, Config], None]
 
 EPILOG = """Any setting can be given on the command line by its dotted name, for instance
@@ -234,7 +236,7 @@ def _addresses(text: str) -> tuple[str, ...]:
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:
-    train.add_argument("learner", choices=("retriever", "reranker", "agent"), help="which to train")
+    train.add_argument("learner", choices=LEARNERS, help="which to train")
     train.add_argument(
         "--plan", action="store_true", help="say what memory the agent needs, and stop"
     )

@@ -195,6 +195,13 @@ def train(options: argparse.Namespace, config: Config) -> None:
 
         print(plan(config, options.gpus, sharded=options.engine == "verl"))
         return
+    if options.learner == "tiny-agent":
+        from agentic_r.agent.tiny import made
+        from agentic_r.loop import run_folder
+
+        folder = made(run_folder(config) / "tiny-agent", config.seed, config.agent.dialect)
+        print(f"done: {folder}\nTo use it: --agent.model {folder}")
+        return
     if options.engine == "verl":
         _with_verl(options, config)
         return

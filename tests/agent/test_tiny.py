@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from itertools import islice
 from pathlib import Path
@@ -22,10 +23,13 @@ from agentic_r.agent.tiny import (
     build_model,
     build_tokenizer,
     lessons,
+    parsed,
     save,
     stream,
+    train,
     worlds,
 )
+from agentic_r.cli import main
 from agentic_r.errors import ConfigError
 from agentic_r.protocols import Completion
 from agentic_r.types import Hit, Question, Search, Trajectory, Turn
@@ -165,3 +169,41 @@ def test_a_worked_example_is_read_as_its_protocol_reads_it(taught: Taught) -> No
         n for n in words if len(tokenizer.decode([n])) == 1 and tokenizer.decode([n]).isalpha()
     ]
     assert not unknown, "every word of an example is in the vocabulary"
+
+
+def test_a_stopped_training_goes_on_and_a_finished_one_stays(tmp_path: Path) -> None:
+    small = ["--width", "64", "--layers", "2", "--batch-tokens", "600", "--examine", "2"]
+
+    def trained(folder: Path, steps: int, whole: int = 4) -> dict[str, Any]:
+        options = parsed(["--out", str(folder), "--steps", str(whole), *small])
+        options.steps = steps
+        train(options)
+        return torch.load(folder / "state.pt", weights_only=True)["trainer"]
+
+    first = trained(tmp_path / "a", 2)
+    assert first["step"] == 2
+    again = trained(tmp_path / "a", 4)
+    assert again["step"] == 4
+    lines = (tmp_path / "a" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+    last = trained(tmp_path / "a", 4)
+    assert last["step"] == 4
+    for name, weight in again["model"].items():
+        torch.testing.assert_close(last["model"][name], weight, rtol=0, atol=0)
+    assert (tmp_path / "a" / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_the_verb_teaches_what_the_config_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    monkeypatch.setattr("agentic_r.agent.tiny.train", asked.append)
+    config = Path(__file__).parents[2] / "configs" / "quickstart.toml"
+    command = ["train", str(config), "tiny-agent", "--runs", str(tmp_path), "--seed", "5"]
+    assert main([*command, "--agent.dialect", "r1-searcher"]) == 0
+    (options,) = asked
+    assert options.out == str(tmp_path / "quickstart" / "tiny-agent")
+    assert (options.seed, options.dialect, options.steps) == (5, "r1-searcher", 7000)
+    assert "--agent.model" in capsys.readouterr().out
+    assert main([*command, "--agent.dialect", "react"]) == 2
+    assert "expected one of search-r1, r1-searcher" in capsys.readouterr().err

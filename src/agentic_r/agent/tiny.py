@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from agentic_r.agent.circuits import induce
 from agentic_r.agent.dialects.r1_searcher import R1Searcher
@@ -33,6 +34,7 @@ from agentic_r.agent.trainer import (
     rendered,
     right_throughout,
 )
+from agentic_r.errors import ConfigError
 from agentic_r.world import AGENT, Sizes, generate
 from agentic_r.world.names import FIRST, SECOND, words
 from agentic_r.world.teacher import Lesson, Teacher
@@ -63,6 +65,9 @@ R1_SEARCHER = Taught(
     (*TAGS[:2], *R1Searcher.query, *R1Searcher.evidence, *TAGS[-2:]),
 )
 TAUGHT = {SearchR1.name: SEARCH_R1, R1Searcher.name: R1_SEARCHER}
+STATE = "state.pt"
+"""What a killed training goes on from."""
+
 PAD, END = "<|pad|>", "<|end|>"
 MAX_LENGTH = 1536
 
@@ -216,10 +221,9 @@ def save(model: Any, tokenizer: Any, folder: Path, facts: dict[str, Any]) -> Non
 
 
 def train(options: argparse.Namespace, levels: Levels = LEVELS) -> None:
-    """Train until the step count is reached, saving every few minutes; resumes if killed."""
+    """Train until the step count is reached, saving at every examination; resumes if killed."""
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    log = (out / "log.jsonl").open("a", encoding="utf-8")
     taught = TAUGHT[options.dialect]
     tokenizer = build_tokenizer(taught=taught)
     model = build_model(len(tokenizer), options.seed, options.width, options.layers)
@@ -230,24 +234,22 @@ def train(options: argparse.Namespace, levels: Levels = LEVELS) -> None:
         bf16=options.bf16,
         decay_from=options.decay_from,
     )
-    level, checkpoint = [0], out / "state.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        trainer.restore(saved["trainer"])
-        level[0] = saved["level"] if options.level < 0 else options.level
-    elif options.start:
-        saved = torch.load(options.start, weights_only=True)
-        model.load_state_dict(saved["trainer"]["model"], strict=False)
-        level[0] = saved["level"] if options.level < 0 else options.level
+    level = [_resumed(options, trainer)]
     first = options.seed + 1000 * (1 + trainer.step)
     source = stream(tokenizer, level, first, options.batch_tokens, levels, taught)
     recent: deque[tuple[float, float]] = deque(maxlen=50)
-    began, tokens = time.monotonic(), 0
-    for batch in source:
-        progress = trainer.update(batch)
-        tokens += sum(len(example.ids) for example in batch)
-        recent.append((progress.loss, progress.accuracy))
-        if trainer.step % options.examine == 0 or trainer.step >= options.steps:
+    began, tokens, right = time.monotonic(), 0, 0.0
+    bar = tqdm(total=options.steps, initial=trainer.step, unit="step", desc="teaching the agent")
+    with bar, (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        while trainer.step < options.steps:
+            batch = next(source)
+            progress = trainer.update(batch)
+            tokens += sum(len(example.ids) for example in batch)
+            recent.append((progress.loss, progress.accuracy))
+            bar.update()
+            bar.set_postfix(lesson=level[0] + 1, loss=f"{progress.loss:.3f}", right=f"{right:.2f}")
+            if trainer.step % options.examine and trainer.step < options.steps:
+                continue
             exam = examination(tokenizer, level[0], 5_000_000, levels=levels, taught=taught)
             right = right_throughout(model, exam)
             entry = {
@@ -263,13 +265,44 @@ def train(options: argparse.Namespace, levels: Levels = LEVELS) -> None:
             log.flush()
             if right >= levels[level[0]][1]:
                 level[0] += 1
-            temporary = checkpoint.with_suffix(".tmp")
-            torch.save({"trainer": trainer.state(), "level": level[0]}, temporary)
-            temporary.replace(checkpoint)
+            _keep(out / STATE, trainer, level[0])
             kept = {k: v for k, v in vars(options).items() if k not in ("out", "start")}
             save(model, tokenizer, out / "checkpoint", {**kept, **entry})
-        if trainer.step >= options.steps:
-            break
+
+
+def _resumed(options: argparse.Namespace, trainer: Trainer) -> int:
+    """Take up the training that was stopped, or the weights to start from; returns the lesson."""
+    checkpoint = Path(options.out) / STATE
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        trainer.restore(saved["trainer"])
+    elif options.start:
+        saved = torch.load(options.start, weights_only=True)
+        trainer.model.load_state_dict(saved["trainer"]["model"], strict=False)
+    else:
+        return 0
+    return int(saved["level"]) if options.level < 0 else int(options.level)
+
+
+def _keep(path: Path, trainer: Trainer, level: int) -> None:
+    """Write the state that a killed training goes on from."""
+    temporary = path.with_suffix(".tmp")
+    torch.save({"trainer": trainer.state(), "level": level}, temporary)
+    temporary.replace(path)
+
+
+def made(folder: Path, seed: int, dialect: str) -> Path:
+    """Make an agent as the packaged one was made, in `folder`; returns the model's folder.
+
+    Resumed where it was stopped. Raises ConfigError for a dialect that cannot be taught.
+    """
+    if dialect not in TAUGHT:
+        raise ConfigError(
+            f"agent.dialect: got {dialect!r}, expected one of {', '.join(TAUGHT)}, which a tiny "
+            "agent can be taught"
+        )
+    train(parsed(["--out", str(folder), "--seed", str(seed), "--dialect", dialect]))
+    return folder / "checkpoint"
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
