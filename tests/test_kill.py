@@ -179,6 +179,8 @@ def test_two_kills_change_nothing(tmp_path: Path) -> None:
         assert len(read_lines(whole / f"iteration-{number}" / "labels" / "examples.jsonl")) > 3
         trajectories = read_lines(whole / f"iteration-{number}" / "rollouts" / "trajectories.jsonl")
         assert len(trajectories) == 39
+    model = whole / "iteration-1" / "retriever" / "model"
+    assert "input.json" in read_json(model / "agentic_r_files.json")
     labels = read_json(whole / "iteration-1" / "labels" / "manifest.json")
     assert set(labels["outputs"]) == {"labels.jsonl", "utilities.jsonl", "examples.jsonl"}
     assert set(labels) == set(Manifest.__struct_fields__)

@@ -103,8 +103,8 @@ def trained(
             name=f"{loop.config.name} {name}",
             on_step=lambda _: stage.tick(),
         )
+        save_form(model, loop.config.retriever.input)  # first: saving names every file there is
         result.encoder.save(model, notes(settings, len(kept), result))
-        save_form(model, loop.config.retriever.input)
         for file, kind, rows in (
             (CURVE_FILE, CurvePoint, result.curve),
             (DEV_FILE, DevPoint, result.dev),
