@@ -103,10 +103,30 @@ def test_an_index_needs_a_corpus_alone(
     assert main(["index", str(config), *nothing_else]) == 0
     assert main(["search", str(config), "passage 3", *nothing_else]) == 0
     assert "untouched retriever" in capsys.readouterr().out
+    assert main(["index", str(config), "--dry-run", *nothing_else]) == 0
     assert "data.questions: got nothing" in refused("loop", config, *nothing_else, code=2)
     assert "data.questions: got nothing" in refused(
         "loop", config, "--dry-run", *nothing_else, code=2
     )
+
+
+def test_questions_may_come_after_the_index(
+    config: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    assert main(["index", str(config), "--data.questions", ""]) == 0
+    made = config.parent / "runs" / "run" / "base" / "index" / "manifest.json"
+    before = made.read_bytes()
+    assert main(["rollout", str(config)]) == 0
+    assert made.read_bytes() == before
+    said = refused("rollout", config, "--retriever.k", "3")
+    assert "retriever.k was 2, now 3" in said
+
+
+def test_another_corpus_after_the_index_is_refused(config: Path, refused: Refused) -> None:
+    assert main(["index", str(config), "--data.questions", ""]) == 0
+    other = write_lines(config.parent / "other.jsonl", [passage(n) for n in range(45)])
+    said = refused("rollout", config, "--data.corpus", other)
+    assert "corpus was" in said
 
 
 @pytest.mark.parametrize("key", ["corpus", "questions", "test"])

@@ -76,8 +76,14 @@ def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
 def check_config(
     folder: Path, before: Mapping[str, Any], config: Config, concerns: Mapping[str, str]
 ) -> None:
-    """Refuse with RunError settings that a run was not started with, naming both values."""
+    """Refuse with RunError settings that a run was not started with, naming both values.
+
+    A run without questions holds an index and cells of a grid alone, each of which knows what it
+    was made with: it may go on as anything that fits them.
+    """
     old, new = lasting(before), lasting(config)
+    if old.get("data.source") == "files" and not old.get("data.questions"):
+        return
     changed = [
         f"{key} was {_shown(flat(before), key)}, now {_shown(flat(config), key)} "
         f"({_concerned(key, concerns)})"

@@ -42,7 +42,8 @@ def dry_run(options: argparse.Namespace, config: Config) -> None:
     from agentic_r.loop import stage_names
     from agentic_r.parts import require_questions
 
-    require_questions(config)
+    if options.verb not in ("index", "search", "serve"):
+        require_questions(config)
     print("\n# The stages of the loop, in order:")
     print("\n".join(f"#   {name}" for name in stage_names(config)))
 
@@ -195,18 +196,18 @@ def train(options: argparse.Namespace, config: Config) -> None:
 
         print(plan(config, options.gpus, sharded=options.engine == "verl"))
         return
+    if options.engine == "verl":
+        _with_verl(options, config)
+        return
+    if options.examples:
+        _on_given(options, config)
+        return
     if options.learner == "tiny-agent":
         from agentic_r.agent.tiny import made
         from agentic_r.loop import run_folder
 
         folder = made(run_folder(config) / "tiny-agent", config.seed, config.agent.dialect)
         print(f"done: {folder}\nTo use it: --agent.model {folder}")
-        return
-    if options.engine == "verl":
-        _with_verl(options, config)
-        return
-    if options.examples:
-        _on_given(options, config)
         return
     if options.learner == "agent" and not config.agent.train.wanted:
         raise ConfigError("agent.train.epochs is 0, expected at least 1 to train the agent")
