@@ -261,7 +261,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     ]
     plain = {row.name: row for row in rows}
     for row in rows:
-        other = plain.get(row.name.removeprefix("re-ranked ")) if "re-ranked " in row.name else None
+        other = plain.get(row.name.removeprefix("re-ranked "))
         if other is not None and row.em < other.em:
             said.append(
                 f"{row.name}: EM {100 * (other.em - row.em):.1f} points below {other.name}, which "

@@ -9,7 +9,7 @@ the same number of passes forward and backward, outside of `gathered`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ def part(value: Any, like: Any) -> Any:
     return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def clip(parameters: Iterable[Tensor], most: float) -> Tensor:
+def clip(parameters: Sequence[Tensor], most: float) -> Tensor:
     """Cut the gradient's norm, over all parts of it, to `most`; returns the norm before.
 
     As `torch.nn.utils.clip_grad_norm_`, which does not take whole and sharded tensors together.
