@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lessons import ONE_HOP, THREE_HOPS, Leg, taught
+from program import CONFIG
 
-from agentic_r.agent import tiny
 from agentic_r.agent.agent import tiny_checkpoint
 from agentic_r.agent.dialects.search_r1 import SearchR1
 from agentic_r.agent.learning import Learning, Practice
@@ -44,17 +45,13 @@ from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.served import open_served
 from agentic_r.settings import RLConfig
 from agentic_r.world import Sizes, generate
-from agentic_r.world.teacher import Lesson
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
 SAMPLES = {"ppo": 1, "grpo": 8, "rloo": 8, "reinforce++": 1}
 RATES = {"ppo": 2e-4, "grpo": 1e-4, "rloo": 1e-4, "reinforce++": 2e-4}
 """Learning rates, tried on seed 9 alone."""
 
-ONE_HOP = Lesson(ks=(1,), gold=0.9, hops=1, confusing=0.7)
-THREE_HOPS = Lesson(ks=(1,), gold=0.9, hops=3, confusing=0.7)
-LEGS = ((ONE_HOP, 900, 2e-3), (THREE_HOPS, 200, 2e-3), (THREE_HOPS, 160, 7e-4))
-"""How the warm start is made: lessons, steps and learning rates."""
+LEGS = (Leg(ONE_HOP, 900, 2e-3), Leg(THREE_HOPS, 200, 2e-3), Leg(THREE_HOPS, 160, 7e-4))
+"""How the warm start is made."""
 
 SHOWN = ("dev_em", "dev_searches", "dev_invalid")
 
@@ -65,19 +62,7 @@ class OutOfTime(Exception):
 
 def warm(folder: Path) -> str:
     """Make the warm start in `folder` where it is missing; returns the model's folder."""
-    start = ""
-    for number, (lesson, steps, rate) in enumerate(LEGS, 1):
-        leg = folder / f"leg-{number}"
-        if not (leg / "checkpoint" / "training.json").is_file():
-            began = time.monotonic()
-            options = ["--out", str(leg), "--steps", str(steps), "--examine", str(steps)]
-            options += ["--learning-rate", str(rate), "--decay-from", "0.999"]
-            options += ["--start", start, "--level", "0"] if start else []
-            tiny.train(tiny.parsed(options), ((lesson, 2.0),))
-            took = time.monotonic() - began
-            print(f"warm start, leg {number}: {steps} steps in {took:.0f} s", flush=True)
-        start = str(leg / "state.pt")
-    return str(leg / "checkpoint")
+    return str(taught(folder, LEGS))
 
 
 def started(options: argparse.Namespace) -> str:

@@ -25,15 +25,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from program import do, records
 
-from agentic_r.cli import main as agentic_r
-from agentic_r.errors import AgenticRError, DataError
+from agentic_r.errors import AgenticRError
 from agentic_r.evaluation.benchmark import Record
 from agentic_r.evaluation.compare import compare
-from agentic_r.io import read_jsonl
 from agentic_r.steps import stage_seconds
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
 SHARED = ("--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 GRPO = {
     "method": "grpo",
@@ -92,9 +90,9 @@ def run(options: argparse.Namespace, seed: int, rest: Sequence[str]) -> dict[str
     fixed = rows(runs / base / "evaluation", last, seed, spent(runs / base))
     turns = rows(runs / both / "evaluation", last, seed, spent(runs / both))
     alone = Measured(
-        scores(cells / "untouched" / "test", seed),
-        scores(cells / "untouched" / "test", seed),
-        scores(cells / "oracle" / "test", seed),
+        records(cells / "untouched" / "test", seed),
+        records(cells / "untouched" / "test", seed),
+        records(cells / "oracle" / "test", seed),
         spent(runs / agent),
     )
     neither = Measured(fixed.untouched, fixed.untouched, fixed.oracle, 0.0)
@@ -104,29 +102,11 @@ def run(options: argparse.Namespace, seed: int, rest: Sequence[str]) -> dict[str
 def rows(folder: Path, last: str, seed: int, seconds: float) -> Measured:
     """Read what a loop measured: its last iteration, and its last agent with other passages."""
     return Measured(
-        scores(folder / last, seed),
-        scores(folder / UNTOUCHED, seed),
-        scores(folder / "oracle-k-1", seed),
+        records(folder / last, seed),
+        records(folder / UNTOUCHED, seed),
+        records(folder / "oracle-k-1", seed),
         seconds,
     )
-
-
-def do(verb: str, *words: str) -> None:
-    """Run one command of the program. Raises DataError where it fails."""
-    own, rest = ([words[0]], words[1:]) if verb == "train" else ([], words)
-    command = [verb, str(CONFIG), *own, *rest]
-    print(f"\n$ agentic-r {' '.join(command)}", flush=True)
-    code = agentic_r(command)
-    if code:
-        raise DataError(f"agentic-r {' '.join(command)}: got exit code {code}, expected 0")
-
-
-def scores(folder: Path, seed: int) -> list[Record]:
-    """Read the records of a row, marked with the seed so that seeds can be pooled."""
-    return [
-        msgspec.structs.replace(each, dataset=f"seed-{seed}")
-        for each in read_jsonl(folder / "scores" / "records.jsonl", Record)
-    ]
 
 
 def spent(run: Path) -> float:
@@ -177,7 +157,6 @@ def started(start: str) -> str:
     """Return the model to start from: the one named, else the warm start, made if missing."""
     if start:
         return start
-    sys.path.insert(0, str(Path(__file__).parent))
     from agent_rl import warm
 
     return str(warm(Path("build/agent-rl/warm")))

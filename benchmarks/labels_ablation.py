@@ -16,15 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from program import do, records
 
-from agentic_r.cli import main as agentic_r
-from agentic_r.errors import AgenticRError, DataError
+from agentic_r.errors import AgenticRError
 from agentic_r.evaluation.benchmark import Record
 from agentic_r.evaluation.compare import compare
-from agentic_r.io import read_jsonl
 from agentic_r.manifest import Manifest, read
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
 SHARED = ("--loop.iterations", "1", "--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 
 DEFAULT = "default"
@@ -71,13 +69,8 @@ def run(runs: str, seed: int, variant: str, rest: Sequence[str]) -> Measured:
     name = base if variant == DEFAULT else f"{base}-{variant.replace(',', '').replace(' ', '-')}"
     settings = [*SHARED, "--runs", runs, "--seed", str(seed), *own, *rest]
     fork = [] if variant == DEFAULT else ["--fork", name]
-    for command in (
-        ["loop", str(CONFIG), "--name", base, *settings, *fork],
-        ["evaluate", str(CONFIG), "--name", name, *settings, "--split", "dev"],
-    ):
-        code = agentic_r(command)
-        if code:
-            raise DataError(f"{variant}, seed {seed}: got exit code {code}, expected 0")
+    do("loop", "--name", base, *settings, *fork)
+    do("evaluate", "--name", name, *settings, "--split", "dev")
     folder = Path(runs) / name
     row = "re-ranked-iteration-1-k-1" if variant == "re-ranked" else "iteration-1-k-1"
     return Measured(
@@ -86,14 +79,6 @@ def run(runs: str, seed: int, variant: str, rest: Sequence[str]) -> Measured:
         examples=count(folder, "kept"),
         continuations=count(folder, "continuations"),
     )
-
-
-def records(folder: Path, seed: int) -> list[Record]:
-    """Read the records of a row, marked with the seed so that seeds can be pooled."""
-    return [
-        msgspec.structs.replace(each, dataset=f"seed-{seed}")
-        for each in read_jsonl(folder / "scores" / "records.jsonl", Record)
-    ]
 
 
 def count(folder: Path, key: str) -> int:

@@ -23,17 +23,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
+from lessons import ONE_HOP, THREE_HOPS, Leg, taught
+from program import do, records
 
-from agentic_r.agent import tiny
-from agentic_r.cli import main as agentic_r
-from agentic_r.errors import AgenticRError, DataError
+from agentic_r.errors import AgenticRError
 from agentic_r.evaluation.benchmark import Record
 from agentic_r.evaluation.compare import compare
-from agentic_r.io import read_jsonl
-from agentic_r.world.teacher import Lesson
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
 SHARED = ("--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 TUNED_ON = 9
 UPSTREAM = (
@@ -58,36 +54,15 @@ TRIALS = {
 }
 """What is tried of batch (16 unless said), learning rate and epochs (1 unless said)."""
 
-ONE_HOP = Lesson(ks=(1,), gold=0.9, hops=1, confusing=0.7)
-THREE_HOPS = Lesson(ks=(1,), gold=0.9, hops=3, confusing=0.7)
-LEGS = ((ONE_HOP, 900, 2e-3, 0.999), (THREE_HOPS, 200, 2e-3, 0.999), (THREE_HOPS, 900, 1e-3, 0.4))
-"""How the foreign agent is made: lessons, steps, learning rates and where these begin to fall."""
+LEGS = (Leg(ONE_HOP, 900, 2e-3), Leg(THREE_HOPS, 200, 2e-3), Leg(THREE_HOPS, 900, 1e-3, 0.4))
+"""How the foreign agent is made."""
 
 SIDES = ("untouched", "upstream", "ours")
 
 
 def foreign(folder: Path) -> Path:
     """Make the foreign agent in `folder` where it is missing; returns the model's folder."""
-    start = ""
-    for number, (lesson, steps, rate, decay) in enumerate(LEGS, 1):
-        leg = folder / f"leg-{number}"
-        if not (leg / "checkpoint" / "training.json").is_file():
-            options = ["--out", str(leg), "--steps", str(steps), "--examine", str(steps)]
-            options += ["--learning-rate", str(rate), "--decay-from", str(decay)]
-            options += ["--seed", "1", "--dialect", "r1-searcher"]
-            options += ["--start", start, "--level", "0"] if start else []
-            tiny.train(tiny.parsed(options), ((lesson, 2.0),))
-        start = str(leg / "state.pt")
-    return leg / "checkpoint"
-
-
-def do(verb: str, *words: str) -> None:
-    """Run one command of the program. Raises DataError where it fails."""
-    command = [verb, str(CONFIG), *words]
-    print(f"\n$ agentic-r {' '.join(command)}", flush=True)
-    code = agentic_r(command)
-    if code:
-        raise DataError(f"agentic-r {' '.join(command)}: got exit code {code}, expected 0")
+    return taught(folder, LEGS, "--seed", "1", "--dialect", "r1-searcher")
 
 
 def tuned(runs: str, rest: Sequence[str]) -> str:
@@ -99,8 +74,8 @@ def tuned(runs: str, rest: Sequence[str]) -> str:
         settings = (*settings, "--name", name, *UPSTREAM, *own, *rest)
         do("train", "retriever", *settings)
         do("evaluate", "--split", "dev", *settings)
-        dev = scores(Path(runs) / name / "dev" / "iteration-1-k-1", TUNED_ON)
-        found[trial] = sum(record.em for record in dev) / len(dev)
+        dev = records(Path(runs) / name / "dev" / "iteration-1-k-1", TUNED_ON)
+        found[trial] = sum(each.em for each in dev) / len(dev)
     print("\nupstream's recipe, dev EM on seed 9: " + str(found), flush=True)
     return max(found, key=lambda trial: found[trial])
 
@@ -114,10 +89,10 @@ def measured(
     do("loop", "--name", names["ours"], *shared)
     do("loop", "--name", names["upstream"], *shared, *UPSTREAM, *TRIALS[trial])
     own = {
-        side: scores(Path(runs) / name / "evaluation" / "iteration-2-k-1", seed)
+        side: records(Path(runs) / name / "evaluation" / "iteration-2-k-1", seed)
         for side, name in names.items()
     }
-    own["untouched"] = scores(
+    own["untouched"] = records(
         Path(runs) / names["ours"] / "evaluation" / "untouched-question-query-k-1", seed
     )
     forms = {"ours": "question+reasoning+query", "upstream": "question+query"}
@@ -139,7 +114,7 @@ def measured(
     cells = Path(runs) / f"foreign-{seed}" / "grid" / "foreign"
     return {
         "own": own,
-        "foreign": {side: scores(cells / side / "test", seed) for side in SIDES},
+        "foreign": {side: records(cells / side / "test", seed) for side in SIDES},
     }
 
 
@@ -147,14 +122,6 @@ def toml(tables: Sequence[dict[str, str]]) -> str:
     """Write tables of strings as TOML on one line."""
     rows = (", ".join(f'{key} = "{value}"' for key, value in table.items()) for table in tables)
     return "[" + ", ".join(f"{{{row}}}" for row in rows) + "]"
-
-
-def scores(folder: Path, seed: int) -> list[Record]:
-    """Read the records of a row, marked with the seed so that seeds can be pooled."""
-    return [
-        msgspec.structs.replace(each, dataset=f"seed-{seed}")
-        for each in read_jsonl(folder / "scores" / "records.jsonl", Record)
-    ]
 
 
 def lines(found: Sequence[dict[str, dict[str, list[Record]]]]) -> list[str]:

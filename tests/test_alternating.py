@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from agentic_r.evaluation.benchmark import Record
-from agentic_r.io import write_jsonl
-
-PATH = Path(__file__).parents[1] / "benchmarks" / "alternating.py"
+from .scripts import benchmark, row
 
 
 @pytest.fixture(scope="module")
 def alternating() -> ModuleType:
-    """Import the benchmark, which is a script."""
-    spec = importlib.util.spec_from_file_location("alternating", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["alternating"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def row(folder: Path, right: int) -> None:
-    """Write a row of 40 questions on 20 roots, of which the first `right` were answered."""
-    found = [
-        Record("", f"q{n}", f"root{n // 2}", float(n < right), float(n < right), 2)
-        for n in range(40)
-    ]
-    (folder / "scores").mkdir(parents=True)
-    write_jsonl(folder / "scores" / "records.jsonl", found)
+    return benchmark("alternating")
 
 
 def play(runs: Path, given: Sequence[str]) -> None:
@@ -65,7 +43,7 @@ def test_each_arm_has_the_same_budget_and_is_compared_in_pairs(
         play(tmp_path, given)
         return 0
 
-    monkeypatch.setattr(alternating, "agentic_r", program)
+    monkeypatch.setattr("program.agentic_r", program)
     options = ["--runs", str(tmp_path), "--seeds", "0", "1", "--start", "tiny", "--steps", "7"]
     assert alternating.main([*options, "--retriever.train.epochs", "2"]) == 0
     assert [given[0] for given in asked] == ["loop", "loop", "train", "evaluate"] * 2
@@ -86,5 +64,5 @@ def test_each_arm_has_the_same_budget_and_is_compared_in_pairs(
 def test_a_failing_command_stops_it(
     alternating: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alternating, "agentic_r", lambda given: 2)
+    monkeypatch.setattr("program.agentic_r", lambda given: 2)
     assert alternating.main(["--runs", str(tmp_path), "--start", "tiny"]) == 1

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,6 +15,8 @@ from agentic_r.data.questions import Questions, hop_asked, hops, load_questions
 from agentic_r.errors import ConfigError
 from agentic_r.metrics import answer_in
 from agentic_r.parts import open_data, require_questions
+
+from .scripts import benchmark
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "multihop-wiki.toml"
@@ -31,18 +31,6 @@ SMALL = [
     *("--utility.negatives", "4", "--loop.iterations", "1", "--evaluation.ks", "[2]"),
     *("--retriever.k", "2", "--evaluation.bootstrap", "200"),
 ]
-
-
-def benchmark() -> ModuleType:
-    """Import the benchmark, which is a script."""
-    spec = importlib.util.spec_from_file_location(
-        "multihop_wiki", ROOT / "benchmarks" / "multihop_wiki.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +55,7 @@ def test_the_benchmark_says_what_it_misses(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("AGENTIC_R_DATA", raising=False)
-    assert benchmark().main([]) == 2
+    assert benchmark("multihop_wiki").main([]) == 2
     assert "AGENTIC_R_DATA is not set" in capsys.readouterr().err
 
 
@@ -147,7 +135,7 @@ def test_the_loop_runs_on_a_slice(
     (tmp_path / "corpus.jsonl").write_text(lines)
     monkeypatch.setenv("AGENTIC_R_DATA", str(tmp_path))
 
-    assert benchmark().main(["--runs", str(tmp_path / "runs"), *SMALL]) == 0
+    assert benchmark("multihop_wiki").main(["--runs", str(tmp_path / "runs"), *SMALL]) == 0
 
     out = capsys.readouterr().out
     assert "EM by number of hops" in out

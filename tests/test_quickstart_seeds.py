@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,20 +16,14 @@ from agentic_r.evaluation.report import Gain, Report, write_report
 from agentic_r.io import write_jsonl
 from tests.evaluation.conftest import made_report
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "quickstart_seeds.py"
+from .scripts import benchmark
+
 BEFORE, AFTER, ORACLE = "untouched query, k=1", "iteration 1, k=1", "oracle, k=1"
 
 
 @pytest.fixture(scope="module")
 def seeds() -> ModuleType:
-    """Import the benchmark, which is a script."""
-    spec = importlib.util.spec_from_file_location("quickstart_seeds", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["quickstart_seeds"] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("quickstart_seeds")
 
 
 def records(right: Sequence[int]) -> list[Record]:

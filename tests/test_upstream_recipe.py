@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,32 +9,12 @@ from types import ModuleType
 
 import pytest
 
-from agentic_r.evaluation.benchmark import Record
-from agentic_r.io import write_jsonl
-
-PATH = Path(__file__).parents[1] / "benchmarks" / "upstream_recipe.py"
+from .scripts import benchmark, row
 
 
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
-    """Import the benchmark, which is a script."""
-    spec = importlib.util.spec_from_file_location("upstream_recipe", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["upstream_recipe"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def row(folder: Path, right: int) -> None:
-    """Write a row of 40 questions on 20 roots, of which the first `right` were answered."""
-    found = [
-        Record("", f"q{n}", f"root{n // 2}", float(n < right), float(n < right), 2)
-        for n in range(40)
-    ]
-    (folder / "scores").mkdir(parents=True)
-    write_jsonl(folder / "scores" / "records.jsonl", found)
+    return benchmark("upstream_recipe")
 
 
 def play(runs: Path, given: Sequence[str]) -> None:
@@ -65,7 +43,7 @@ def test_upstream_is_tuned_on_a_seed_of_its_own_and_compared_in_pairs(
         play(tmp_path, given)
         return 0
 
-    monkeypatch.setattr(recipe, "agentic_r", program)
+    monkeypatch.setattr("program.agentic_r", program)
     monkeypatch.setattr(recipe, "foreign", lambda folder: folder / "made")
     assert recipe.main(["--runs", str(tmp_path), "--seeds", "0", "1"]) == 0
     trials = 2 * len(recipe.TRIALS)
@@ -91,5 +69,5 @@ def test_upstream_is_tuned_on_a_seed_of_its_own_and_compared_in_pairs(
 def test_a_failing_command_stops_it(
     recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "agentic_r", lambda given: 2)
+    monkeypatch.setattr("program.agentic_r", lambda given: 2)
     assert recipe.main(["--runs", str(tmp_path)]) == 1
