@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("manifest", "exchange"),
     ("changes",),
     ("stage",),
-    ("parts", "finding"),
+    ("parts", "finding", "given"),
     ("steps",),
     ("learning", "practice", "judging", "verl"),
     ("loop", "grid"),

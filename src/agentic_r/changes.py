@@ -44,6 +44,7 @@ ROLLOUTS = "agent.train.rl.rollouts"
 
 CONCERNS: Mapping[str, str] = {
     "": "all stages",
+    "given": "rollouts and everything after them",
     "retriever": "index and everything after it",
     "retriever.train": "retriever and everything after it",
     "retriever.rerank": "reranker and everything after it",

@@ -22,6 +22,7 @@ from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.finding import compose
+from agentic_r.given import Given, read_given
 from agentic_r.learning import (
     CurvePoint,
     check_training,
@@ -37,7 +38,7 @@ from agentic_r.parts import (
     open_data,
     open_encoder,
 )
-from agentic_r.practice import refuse_unfit, reinforced
+from agentic_r.practice import agent_trained, refuse_unfit, reinforced
 from agentic_r.protocols import Retriever
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
@@ -47,7 +48,6 @@ from agentic_r.steps import (
     Nothing,
     Retrieval,
     System,
-    agent_trained,
     index,
     labels,
     measured,
@@ -206,6 +206,9 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     )
     base = open_encoder(config)  # before the first stage: what cannot be opened leaves no trace
     check_training(config, base)
+    given = read_given(config.given, data.corpus, data.train)
+    for line in given.said(len(data.train)):
+        say(line)
     write_data(loop)
     yield "data"
     untouched = index(loop, "base/index", base)
@@ -218,10 +221,13 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         if not supervised:
             loop = outcome.loop = reinforced(loop, f"{name}/agent", current)
             yield f"{name}/agent"
-        trajectories = rollouts(loop, f"{name}/rollouts", data.train, current)
+        first = given if number == 1 else Given()
+        trajectories = rollouts(
+            loop, f"{name}/rollouts", data.train, current, given=first.trajectories
+        )
         outcome.newest = trajectories, current
         yield f"{name}/rollouts"
-        found = labels(loop, f"{name}/labels", trajectories, current)
+        found = labels(loop, f"{name}/labels", trajectories, current, first)
         yield f"{name}/labels"
         _refuse_no_examples(name, found)
         start = base if config.retriever.train.start == "base" else encoder

@@ -180,10 +180,12 @@ def open_judge(config: Config, data: Data, log: Path | None = None) -> tuple[Jud
     from agentic_r.utility.judges import open_judge as open_named
     from agentic_r.utility.judges import open_subanswers
 
-    if config.data.sub_answers == "hops" and not any(hops(question) for question in data.train):
+    annotated = config.given.sub_answers or any(hops(question) for question in data.train)
+    if config.data.sub_answers == "hops" and not annotated:
         raise ConfigError(
             "data.sub_answers = hops, but no training question has metadata.hops; annotate them, "
-            "or set data.sub_answers = judge and utility.judge to the URL of a chat model"
+            "give files as given.sub_answers, or set data.sub_answers = judge and utility.judge to "
+            "the URL of a chat model"
         )
     store = judge_cache(config)
     judge = open_named(config.utility, store=store, log=log)

@@ -1,8 +1,9 @@
-"""The loop's agent stage by reinforcement: questions, the live agent, the stage's files."""
+"""The loop's agent stage: by reinforcement, or on its own correct trajectories."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ from agentic_r.data.questions import Questions
 from agentic_r.data.rl_rows import load_rl_questions
 from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, write_jsonl
+from agentic_r.metrics import score_question
 from agentic_r.parts import agent_key
-from agentic_r.steps import Loop, Retrieval
+from agentic_r.steps import Loop, Nothing, Retrieval
 from agentic_r.training.trackers import check_tracker, open_tracker
+from agentic_r.types import Trajectory
 
 if TYPE_CHECKING:
     from agentic_r.agent.together import Job
@@ -118,6 +121,36 @@ def reinforced(loop: Loop, name: str, retrieval: Retrieval) -> Loop:
     model = stage.folder / "model"
     opened = msgspec.structs.replace(config.agent, model=str(model))
     return loop.with_llm(open_llm(opened), stage.digest("model/model.safetensors"))
+
+
+def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> Loop:
+    """Train the agent on its own correct trajectories; returns the loop with the new agent."""
+    from agentic_r.agent.agent import open_llm
+    from agentic_r.agent.finetune import finetune
+
+    correct = [t for t in trajectories if score_question(t.question, t.answer).em == 1.0]
+    stage = loop.run.stage(
+        name,
+        {**loop.settings("agent.train"), "seed": loop.config.seed},
+        {"trajectories": fingerprint(correct), "agent": loop.llm_key},
+    )
+    model = stage.folder / "model"
+    if not stage.done:
+        steps, skipped = finetune(
+            loop.config.agent,
+            correct,
+            seed=loop.config.seed,
+            folder=model,
+            dialect=loop.agent(Nothing()).dialect,
+            name=f"{loop.config.name} {name}",
+            on_step=lambda _: stage.tick(),
+        )
+        stage.finish(
+            {"trajectories": len(trajectories), "correct": len(correct), "steps": steps},
+            {"wrong answer": len(trajectories) - len(correct), "too long": skipped},
+        )
+    config = msgspec.structs.replace(loop.config.agent, model=str(model))
+    return loop.with_llm(open_llm(config), stage.digest("model/model.safetensors"))
 
 
 def _job(

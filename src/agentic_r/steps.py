@@ -24,17 +24,19 @@ from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
 from agentic_r.evaluation.benchmark import Record, Row, score, top3
 from agentic_r.evaluation.table import with_intervals
+from agentic_r.given import Given
 from agentic_r.io import digest_file, fingerprint, write_atomic, write_jsonl
 from agentic_r.metrics import score_question
 from agentic_r.parts import Data, open_judge
 from agentic_r.protocols import LLM, Retriever
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
-from agentic_r.stage import ANSWERS, Run
+from agentic_r.stage import ANSWERS, Run, Stage
 from agentic_r.types import Passage, Question, Trajectory
 from agentic_r.utility.judges import chat_of
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
+from agentic_r.utility.subanswers import KnownSubAnswers
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,12 @@ def rollouts(
     k: int | None = None,
     form: str = "",
     describe: str = "rolling out",
+    given: Sequence[Trajectory] = (),
 ) -> list[Trajectory]:
-    """Let the agent answer questions; what has ended is kept when the run is resumed."""
+    """Let the agent answer questions; what has ended is kept when the run is resumed.
+
+    It is not asked the questions of `given` trajectories, which stand in place of its own.
+    """
     agent = loop.agent(retrieval.retriever, k=k, form=form)
     settings = {
         "agent": loop.agent_settings(),
@@ -194,22 +200,27 @@ def rollouts(
         "questions": fingerprint(list(questions)),
         "agent": loop.llm_key,
         "retriever": retrieval.key,
+        **({"given": fingerprint(list(given))} if given else {}),
     }
     stage = loop.run.stage(name, settings, inputs)
+    taken = {each.question.key for each in given}
     with stage.rows("trajectories.jsonl", Trajectory) as rows:
         if stage.done:
             return _in_order(rows.rows, questions)
-        done = {row.question.key for row in rows.rows}
+        kept = {row.question.key for row in rows.rows}
+        rows.extend([each for each in given if each.question.key not in kept])
+        done = kept - taken
         agent.run(
-            agent.owed(questions, done),
+            agent.owed([each for each in questions if each.key not in taken], done),
             on_rows=lambda new: rows.extend(r for r in new if r.question.key not in done),
             progress=describe,
         )
         trajectories = _in_order(rows.rows, questions)
         rows.close(order=lambda row: (row.question.key, row.id))
     stops = [row.stop or "unfinished" for row in trajectories]
+    counts = {"questions": len(questions), "searches": sum(len(t.searches) for t in trajectories)}
     stage.finish(
-        {"questions": len(questions), "searches": sum(len(t.searches) for t in trajectories)},
+        counts | ({"given": len(given)} if given else {}),
         {stop: stops.count(stop) for stop in sorted(set(stops)) if stop != "answered"},
         **spent(agent=loop.llm),
     )
@@ -259,30 +270,27 @@ def _slug(name: str) -> str:
 
 
 def labels(
-    loop: Loop, name: str, trajectories: Sequence[Trajectory], retrieval: Retrieval
+    loop: Loop,
+    name: str,
+    trajectories: Sequence[Trajectory],
+    retrieval: Retrieval,
+    given: Given | None = None,
 ) -> Labels:
-    """Judge and continue the candidates of every search, and select training examples."""
+    """Judge and continue the candidates of every search, and select training examples.
+
+    Candidates and sub-answers that are `given` are neither searched nor asked for.
+    """
+    given = given or Given()
     utility = loop.config.utility
     agent = loop.agent(retrieval.retriever)
     if utility.samples > 1:
         agent.sampling = replace_fields(agent.sampling, temperature=utility.temperature)
-    settings = {
-        "utility": loop.settings("utility"),
-        "sub_answers": loop.config.data.sub_answers,
-        "agent": loop.agent_settings(),
-        "k": agent.k,
-        "input": agent.form,
-        "seed": loop.config.seed,
-    }
-    inputs = {
-        "trajectories": fingerprint(list(trajectories)),
-        "agent": loop.llm_key,
-        "retriever": retrieval.key,
-    }
-    stage = loop.run.stage(name, settings, inputs)
+    stage = _labels_stage(loop, name, agent, fingerprint(list(trajectories)), retrieval, given)
     judge, subanswers = open_judge(
         loop.config, loop.data, loop.run.folder / ANSWERS / "judge.jsonl"
     )
+    if given.subanswers:
+        subanswers = KnownSubAnswers(given.subanswers, subanswers)
     forget = getattr(loop.llm, "forget", lambda: None)
     with stage.rows("labels.jsonl", Labelled) as rows:
 
@@ -301,6 +309,7 @@ def labels(
             reward=lambda question, answer: score_question(question, answer).em,
             settings=utility,
             seed=loop.config.seed,
+            known=given.candidates,
             chunk=agent.chunk,
             done=list(rows.rows),
             on_rows=keep,
@@ -316,6 +325,27 @@ def labels(
     return found
 
 
+def _labels_stage(
+    loop: Loop,
+    name: str,
+    agent: SearchAgent,
+    trajectories: str,
+    retrieval: Retrieval,
+    given: Given,
+) -> Stage:
+    """Open the stage of labels of trajectories, given by their digest."""
+    settings = {
+        "utility": loop.settings("utility"),
+        "sub_answers": loop.config.data.sub_answers,
+        "agent": loop.agent_settings(),
+        "k": agent.k,
+        "input": agent.form,
+        "seed": loop.config.seed,
+    }
+    inputs = {"trajectories": trajectories, "agent": loop.llm_key, "retriever": retrieval.key}
+    return loop.run.stage(name, settings, inputs | given.digests)
+
+
 def spent(**models: object) -> dict[str, Any]:
     """Say what the run has asked of servers up to now, by role; nothing where there are none."""
     used = {role: getattr(model, "usage", None) for role, model in models.items()}
@@ -326,36 +356,6 @@ def spent(**models: object) -> dict[str, Any]:
 def _counts(costs: Costs) -> dict[str, int]:
     counts: dict[str, int] = msgspec.to_builtins(costs)
     return counts
-
-
-def agent_trained(loop: Loop, name: str, trajectories: Sequence[Trajectory]) -> Loop:
-    """Train the agent on its own correct trajectories; returns the loop with the new agent."""
-    from agentic_r.agent.agent import open_llm
-    from agentic_r.agent.finetune import finetune
-
-    correct = [t for t in trajectories if score_question(t.question, t.answer).em == 1.0]
-    stage = loop.run.stage(
-        name,
-        {**loop.settings("agent.train"), "seed": loop.config.seed},
-        {"trajectories": fingerprint(correct), "agent": loop.llm_key},
-    )
-    model = stage.folder / "model"
-    if not stage.done:
-        steps, skipped = finetune(
-            loop.config.agent,
-            correct,
-            seed=loop.config.seed,
-            folder=model,
-            dialect=loop.agent(Nothing()).dialect,
-            name=f"{loop.config.name} {name}",
-            on_step=lambda _: stage.tick(),
-        )
-        stage.finish(
-            {"trajectories": len(trajectories), "correct": len(correct), "steps": steps},
-            {"wrong answer": len(trajectories) - len(correct), "too long": skipped},
-        )
-    config = msgspec.structs.replace(loop.config.agent, model=str(model))
-    return loop.with_llm(open_llm(config), stage.digest("model/model.safetensors"))
 
 
 class Nothing:

@@ -118,6 +118,11 @@ class Trajectory(msgspec.Struct, frozen=True):
     error: str = ""
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """What identifies a trajectory: its question's key, and its own id."""
+        return (*self.question.key, self.id)
+
+    @property
     def searches(self) -> tuple[Search, ...]:
         """All searches in order; search n of the trajectory is `searches[n]`, from 0."""
         return tuple(search for turn in self.turns for search in turn.searches)

@@ -147,7 +147,7 @@ def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
     counts = write_labels(tmp_path, "hotpotqa", [ANSWERED], [labelled()])
     assert counts == {UNNEEDED_COUNT: 0, FAILED_COUNT: 0, "searches written": 2}
     assert read_subanswers(tmp_path / "trajectory_subanswer" / "hotpotqa.jsonl") == {
-        "train_3": ["Ann", None]
+        "train_3": [("maker of Ulm", "Ann"), ("where was Ann born", None)]
     }
     item = json.loads((tmp_path / "passage_candidates" / "hotpotqa.json").read_text())[0]
     assert item["trajectory"][1]["round_index"] == 2

@@ -100,7 +100,7 @@ def by_row_number(examples: Sequence[Example], corpus: Corpus) -> list[Example]:
     """
 
     def named(ids: Sequence[str]) -> tuple[str, ...]:
-        return tuple(corpus[_row(id, len(corpus))].id for id in ids)
+        return tuple(corpus[row_number(id, len(corpus))].id for id in ids)
 
     return [
         msgspec.structs.replace(
@@ -122,7 +122,8 @@ def check_ids(examples: Sequence[Example], corpus: Corpus) -> None:
                 )
 
 
-def _row(id: str, count: int) -> int:
+def row_number(id: str, count: int) -> int:
+    """Read a passage's row number, as upstream names passages. Raises DataError for none."""
     if not id.isdigit() or int(id) >= count:
         raise DataError(f"got the passage {id!r}, expected a row number of 0 to {count - 1}")
     return int(id)

@@ -190,10 +190,10 @@ def _item(trajectory: Trajectory) -> Item:
     return Item(question.id, question.text, question.answers, output, dict(question.metadata))
 
 
-def read_subanswers(path: Path | str) -> dict[str, list[str | None]]:
-    """Read sub-answers by question id, one a search, None for "Not Sure"."""
+def read_subanswers(path: Path | str) -> dict[str, list[tuple[str, str | None]]]:
+    """Read (query, sub-answer) by question id, one a search; the latter None for "Not Sure"."""
     return {
-        line.id: [sure(each.subanswer) for each in line.query_subanswer_list]
+        line.id: [(each.query, sure(each.subanswer)) for each in line.query_subanswer_list]
         for line in read_jsonl(path, SubAnswerLine)
     }
 

@@ -31,6 +31,7 @@ __all__ = [
     "DialectName",
     "EncoderConfig",
     "EvaluationConfig",
+    "GivenConfig",
     "GuardConfig",
     "IndexConfig",
     "LoopConfig",
@@ -74,6 +75,29 @@ class DataConfig(msgspec.Struct, frozen=True):
         Literal["hops", "judge"],
         Meta(description="What a search should have found: annotated hops, or asked of the judge."),
     ] = "hops"
+
+
+class GivenConfig(msgspec.Struct, frozen=True):
+    """What was made elsewhere and is taken in place of steps of the first iteration.
+
+    Each is a list of files in upstream's formats, one a data set; trajectories may be ours.
+    """
+
+    trajectories: Annotated[
+        tuple[str, ...],
+        Meta(description="What the agent did on training questions; it is asked the others alone."),
+    ] = ()
+    candidates: Annotated[
+        tuple[str, ...],
+        Meta(description="Passages to label at their searches, in place of those retrieved."),
+    ] = ()
+    sub_answers: Annotated[
+        tuple[str, ...],
+        Meta(description="What their searches should have found, before data.sub_answers."),
+    ] = ()
+    row_numbers: Annotated[
+        bool, Meta(description="Candidates are rows of the corpus, as upstream names them.")
+    ] = False
 
 
 class WorldConfig(msgspec.Struct, frozen=True):
@@ -301,6 +325,7 @@ class Config(msgspec.Struct, frozen=True):
     ] = 0
     runs: Annotated[str, Meta(min_length=1, description="Folder that holds the runs.")] = "runs"
     data: DataConfig = DataConfig()
+    given: GivenConfig = GivenConfig()
     world: WorldConfig = WorldConfig()
     retriever: RetrieverConfig = RetrieverConfig()
     agent: AgentConfig = AgentConfig()

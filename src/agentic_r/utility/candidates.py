@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agentic_r.errors import ConfigError
 from agentic_r.protocols import Retriever
-from agentic_r.types import Candidate, Trajectory
+from agentic_r.types import Candidate, Passage, Trajectory
 
 
 def candidates(
@@ -21,24 +21,38 @@ def candidates(
     return candidates_at(places, retriever, depth)
 
 
+Known = Mapping[tuple[tuple[str, str, str], int], Sequence[Passage]]
+"""Passages, best first, by trajectory (its key) and search."""
+
+
 def candidates_at(
-    places: Sequence[tuple[Trajectory, int]], retriever: Retriever, depth: int
+    places: Sequence[tuple[Trajectory, int]],
+    retriever: Retriever,
+    depth: int,
+    known: Known | None = None,
 ) -> list[list[Candidate]]:
     """Find the `depth` best passages for chosen searches, given as (trajectory, search).
 
-    Equal strings are searched once, all strings in one call. A passage that the retriever
-    returns twice counts once, at its better rank. Raises ConfigError when `depth` is below 1.
+    Equal strings are searched once, all strings in one call. What is `known` is not searched for.
+    A passage that is found twice counts once, at its better rank. Raises ConfigError when `depth`
+    is below 1.
     """
     if depth < 1:
         raise ConfigError(f"utility.candidates: got {depth}, expected 1 or more passages a search")
-    sent = [trajectory.searches[search].sent for trajectory, search in places]
-    unique = list(dict.fromkeys(sent))
+    known = known or {}
+    open_ = [(each, n) for each, n in places if (each.key, n) not in known]
+    unique = list(dict.fromkeys(each.searches[n].sent for each, n in open_))
     found = dict(zip(unique, retriever.search(unique, depth), strict=True)) if unique else {}
     rows: list[list[Candidate]] = []
-    for (trajectory, search), string in zip(places, sent, strict=True):
-        passages = {hit.passage.id: hit.passage for hit in reversed(found[string])}
-        ids = dict.fromkeys(hit.passage.id for hit in found[string])
+    for trajectory, search in places:
+        passages = known.get((trajectory.key, search))
+        if passages is None:
+            passages = [hit.passage for hit in found[trajectory.searches[search].sent]]
+        first: dict[str, Passage] = {}
+        for passage in passages:
+            first.setdefault(passage.id, passage)
+        best = list(first.values())[:depth]
         rows.append(
-            [Candidate(trajectory.id, search, passages[id], rank) for rank, id in enumerate(ids)]
+            [Candidate(trajectory.id, search, each, rank) for rank, each in enumerate(best)]
         )
     return rows

@@ -17,7 +17,7 @@ from agentic_r.config import UtilityConfig
 from agentic_r.errors import DataError
 from agentic_r.protocols import Judge, Retriever, Reward, SubAnswers
 from agentic_r.types import Trajectory, Utility
-from agentic_r.utility.candidates import candidates_at
+from agentic_r.utility.candidates import Known, candidates_at
 from agentic_r.utility.continuation import (
     Continue,
     Measurement,
@@ -60,6 +60,7 @@ class Labeller:
         reward: Reward,
         settings: UtilityConfig,
         depth: int | None = None,
+        known: Known | None = None,
     ) -> None:
         self._retriever = retriever
         self._continue = continue_
@@ -68,6 +69,7 @@ class Labeller:
         self._reward = reward
         self._settings = settings
         self._depth = settings.candidates if depth is None else depth
+        self._known = known
         self._rule = rule_of(settings)
         self._protocol = Protocol(
             settings.samples, settings.evidence, settings.baseline, settings.exhaustive
@@ -90,7 +92,7 @@ class Labeller:
         ]
 
     def _label(self, places: Sequence[Place]) -> list[_Result]:
-        found = candidates_at(places, self._retriever, self._depth)
+        found = candidates_at(places, self._retriever, self._depth, self._known)
         scores = graded(places, found, self._judge, self._subanswers)
         searches = [
             ScoredSearch(*place, tuple(row), unmeasured(*place, row, each))
@@ -144,6 +146,7 @@ def label(
     settings: UtilityConfig | None = None,
     seed: int = 0,
     depth: int | None = None,
+    known: Known | None = None,
     chunk: int = 64,
     done: Sequence[Labelled] = (),
     on_rows: Callable[[list[Labelled]], None] | None = None,
@@ -151,14 +154,14 @@ def label(
 ) -> Labels:
     """Measure what passages are worth to the agent at each of its searches, and select examples.
 
-    For every search: `depth` candidates (default `settings.candidates`) for the string as sent,
-    their relevance by `judge`, which is told the sub-answer, and their correctness by
-    `continue_`, lazily unless `settings.exhaustive`. With `settings.continued_searches`, the
-    later searches of one successful continuation of each search are labelled too, one level
-    deep. Questions are labelled `chunk` at a time; `on_rows` is given the new rows of each
-    chunk as it is finished, and `done` are rows of an earlier, interrupted call, with the same
-    trajectories, settings and chunk. `progress` names a progress bar. Raises LLMError when a
-    server is down.
+    For every search: `depth` candidates (default `settings.candidates`) for the string as sent, or
+    those that are `known`, their relevance by `judge`, which is told the sub-answer, and their
+    correctness by `continue_`, lazily unless `settings.exhaustive`. With
+    `settings.continued_searches`, the later searches of one successful continuation of each search
+    are labelled too, one level deep. Questions are labelled `chunk` at a time; `on_rows` is given
+    the new rows of each chunk as it is finished, and `done` are rows of an earlier, interrupted
+    call, with the same trajectories, settings and chunk. `progress` names a progress bar. Raises
+    LLMError when a server is down.
     """
     settings = settings or UtilityConfig()
     labeller = Labeller(
@@ -169,6 +172,7 @@ def label(
         reward=reward,
         settings=settings,
         depth=depth,
+        known=known,
     )
     questions = by_question(trajectories)
     wanted = {group[0].question.key for group in questions}

@@ -55,16 +55,16 @@ async def grade(
     of scores than passages.
     """
     answers, asked = await _known(places, subanswers)
-    texts = {_key(trajectory): transcript(trajectory) for trajectory, _ in places}
+    texts = {trajectory.key: transcript(trajectory) for trajectory, _ in places}
     tallies: list[Counter[str]] = [Counter() for _ in places]
 
     async def one(number: int) -> Graded:
         tallies[number] = tallied()
         place, candidates = places[number], found[number]
-        known = answers[_key(place[0])]
+        known = answers[place[0].key]
         if isinstance(known, LLMError):
             raise known
-        request = _request(place, candidates, known[place[1]], texts[_key(place[0])])
+        request = _request(place, candidates, known[place[1]], texts[place[0].key])
         scores = await _scores(judge, place[0], request, candidates) if candidates else []
         if len(scores) != len(candidates):
             raise ValueError(f"judge: got {len(scores)} scores, expected {len(candidates)}")
@@ -74,7 +74,7 @@ async def grade(
     for number, each in enumerate(await _all(one(number) for number in range(len(places)))):
         if isinstance(each, LLMError):
             each = Graded(None, (None,) * len(found[number]), str(each))
-        calls = asked.pop(_key(places[number][0]), Counter())["subanswers"]
+        calls = asked.pop(places[number][0].key, Counter())["subanswers"]
         judged = tallies[number]["judge"]
         results.append(msgspec.structs.replace(each, judge_calls=judged, subanswer_calls=calls))
     return results
@@ -84,11 +84,11 @@ async def _known(
     places: Sequence[Place], source: SubAnswers
 ) -> tuple[dict[tuple[str, str, str], list[str | None] | LLMError], dict[object, Counter[str]]]:
     """Ask for the sub-answers of every trajectory, once each, and count the calls."""
-    trajectories = list({_key(trajectory): trajectory for trajectory, _ in places}.values())
+    trajectories = list({trajectory.key: trajectory for trajectory, _ in places}.values())
     asked: dict[object, Counter[str]] = {}
 
     async def one(trajectory: Trajectory) -> list[str | None]:
-        asked[_key(trajectory)] = tallied()
+        asked[trajectory.key] = tallied()
         answers = await source.subanswers(trajectory)
         expected = len(trajectory.searches)
         if len(answers) != expected:
@@ -96,7 +96,7 @@ async def _known(
         return answers
 
     results = await _all(one(trajectory) for trajectory in trajectories)
-    return dict(zip(map(_key, trajectories), results, strict=True)), asked
+    return {t.key: said for t, said in zip(trajectories, results, strict=True)}, asked
 
 
 def _request(
@@ -137,10 +137,6 @@ async def _scores(
         ids = tuple(each.passage.id for each in candidates)
         return await judge.annotated(trajectory.question, request, ids)
     return await judge.relevance(request)
-
-
-def _key(trajectory: Trajectory) -> tuple[str, str, str]:
-    return (*trajectory.question.key, trajectory.id)
 
 
 def graded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 
 from agentic_r.data.questions import hop_asked
 from agentic_r.errors import LLMError
-from agentic_r.protocols import ChatLLM, Sampling
+from agentic_r.protocols import ChatLLM, Sampling, SubAnswers
 from agentic_r.types import Trajectory
 from agentic_r.utility.prompting import (
     ask,
@@ -44,6 +45,27 @@ class HopSubAnswers:
         """Return one sub-answer a search; None where the search asks no annotated hop."""
         hops = [hop_asked(trajectory.question, search.query) for search in trajectory.searches]
         return [sure(hop.answer) if hop else None for hop in hops]
+
+
+class KnownSubAnswers:
+    """Sub-answers that are known, by `Trajectory.key`; another source is asked for the others."""
+
+    def __init__(
+        self, known: Mapping[tuple[str, str, str], Sequence[str | None]], otherwise: SubAnswers
+    ) -> None:
+        self._known = known
+        self._otherwise = otherwise
+
+    async def subanswers(self, trajectory: Trajectory) -> list[str | None]:
+        """Return one sub-answer a search. Raises LLMError as the other source does."""
+        known = self._known.get(trajectory.key)
+        if known is None:
+            return await self._otherwise.subanswers(trajectory)
+        return list(known)
+
+    async def aclose(self) -> None:
+        """Close the connections of the other source."""
+        await close(self._otherwise)
 
 
 class LLMSubAnswers:

@@ -1,0 +1,196 @@
+"""What was made elsewhere and is taken in place of steps of the first iteration.
+
+Trajectories in place of the agent's rollouts, candidates in place of what the retriever finds,
+sub-answers in place of the judge's: as upstream's steps leave them (contracts B1 to B3), so that
+who has paid for them can go on from there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from agentic_r.data.corpus import Corpus
+from agentic_r.data.questions import Questions
+from agentic_r.errors import ConfigError, DataError
+from agentic_r.exchange.training_sets import row_number
+from agentic_r.exchange.upstream_files import read_subanswers, read_trajectories
+from agentic_r.exchange.upstream_labels import CANDIDATE_FILE, Item
+from agentic_r.io import fingerprint, read_json_list, read_jsonl
+from agentic_r.settings import GivenConfig
+from agentic_r.types import Passage, Question, Trajectory
+
+UNKNOWN = "trajectories of questions that are not trained on"
+FURTHER = "further trajectories of a question that has one"
+STRAY_CANDIDATES = "searches with candidates, but without a given trajectory"
+STRAY_SUBANSWERS = "questions with sub-answers, but without a given trajectory"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What there is: candidates by trajectory and search, sub-answers by trajectory.
+
+    Trajectories are named by `Trajectory.key`. `dropped` counts what was left out, by reason.
+    """
+
+    trajectories: Sequence[Trajectory] = ()
+    candidates: Mapping[tuple[tuple[str, str, str], int], Sequence[Passage]] = field(
+        default_factory=dict
+    )
+    subanswers: Mapping[tuple[str, str, str], Sequence[str | None]] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of what labels depend on; nothing where nothing is given."""
+        ids = {key: [each.id for each in found] for key, found in self.candidates.items()}
+        parts = {"candidates": sorted(ids.items()), "sub-answers": sorted(self.subanswers.items())}
+        return {f"given {name}": fingerprint(part) for name, part in parts.items() if part}
+
+    def said(self, questions: int) -> Iterator[str]:
+        """Say in lines what is taken, of so many questions, and what was left out."""
+        if self.trajectories:
+            yield (
+                f"Given: {len(self.trajectories):,} trajectories of {questions:,} questions, "
+                f"candidates of {len(self.candidates):,} searches, sub-answers of "
+                f"{len(self.subanswers):,} trajectories"
+            )
+        for why, count in self.dropped.items():
+            yield f"Left out: {count:,} {why}"
+
+
+class _Named(NamedTuple):
+    """One search or trajectory as a file names it, with where it stands for errors."""
+
+    path: str
+    dataset: str
+    id: str
+
+
+def read_given(settings: GivenConfig, corpus: Corpus, questions: Questions) -> Given:
+    """Read the files that the settings name, as far as they are about these questions.
+
+    A file's name without its ending is its data set, which counts where two questions share an id.
+    Raises ConfigError for candidates or sub-answers without trajectories; DataError where a file
+    is malformed, is about another text or another query than the trajectory, or names a passage
+    that the corpus does not have.
+    """
+    if not settings.trajectories:
+        if settings.candidates or settings.sub_answers:
+            raise ConfigError(
+                "given.trajectories: got nothing, expected the trajectories that given.candidates "
+                "and given.sub_answers belong to"
+            )
+        return Given()
+    dropped: Counter[str] = Counter()
+    trajectories = _trajectories(settings.trajectories, questions, dropped)
+    candidates = {}
+    for named, item in _items(settings.candidates):
+        trajectory = _of(trajectories, named)
+        if trajectory is None:
+            dropped[STRAY_CANDIDATES] += len(item.trajectory)
+            continue
+        for each in item.trajectory:
+            search = each.round_index - 1
+            _check_query(named, trajectory, search, each.current_query)
+            ids = [str(id) for id in each.candidate_passage_ids]
+            found = [_passage(corpus, id, named, rows=settings.row_numbers) for id in ids]
+            candidates[trajectory.key, search] = found
+    subanswers = {}
+    for named, pairs in _subanswers(settings.sub_answers):
+        trajectory = _of(trajectories, named)
+        if trajectory is None:
+            dropped[STRAY_SUBANSWERS] += 1
+            continue
+        if len(pairs) != len(trajectory.searches):
+            raise DataError(
+                f"{named.path}: question {named.id!r}: got {len(pairs)} sub-answers, but its "
+                f"trajectory has {len(trajectory.searches)} searches; make one of the files anew"
+            )
+        for search, (query, _) in enumerate(pairs):
+            _check_query(named, trajectory, search, query)
+        subanswers[trajectory.key] = [text for _, text in pairs]
+    left = {why: count for why, count in dropped.items() if count}
+    return Given(list(trajectories.values()), candidates, subanswers, left)
+
+
+def _trajectories(
+    paths: Sequence[str], questions: Questions, dropped: Counter[str]
+) -> dict[tuple[str, str], Trajectory]:
+    """Read trajectories by the key of our own question, which takes the place of theirs."""
+    by_key = {question.key: question for question in questions}
+    by_id: dict[str, list[Question]] = {}
+    for question in questions:
+        by_id.setdefault(question.id, []).append(question)
+    found: dict[tuple[str, str], Trajectory] = {}
+    for path in paths:
+        if path.endswith(".jsonl"):
+            rows = read_jsonl(path, Trajectory)
+        else:
+            rows, left = read_trajectories(path)
+            dropped.update(left)
+        for row in rows:
+            named = by_id.get(row.question.id, [])
+            own = by_key.get(row.question.key) or (named[0] if len(named) == 1 else None)
+            if own is None or own.key in found:
+                dropped[UNKNOWN if own is None else FURTHER] += 1
+                continue
+            if own.text != row.question.text:
+                raise DataError(
+                    f"{path}: question {own.id!r}: got {row.question.text!r}, but the questions "
+                    f"of this run have {own.text!r}; give the file that was made for them"
+                )
+            found[own.key] = Trajectory(row.id, own, row.turns, row.stop, row.error)
+    return found
+
+
+def _items(paths: Sequence[str]) -> Iterator[tuple[_Named, Item]]:
+    for path in paths:
+        for item in read_json_list(path, Item, CANDIDATE_FILE):
+            yield _Named(path, _dataset(path), item.id), item
+
+
+def _subanswers(paths: Sequence[str]) -> Iterator[tuple[_Named, list[tuple[str, str | None]]]]:
+    for path in paths:
+        for id, pairs in read_subanswers(path).items():
+            yield _Named(path, _dataset(path), id), pairs
+
+
+def _dataset(path: str) -> str:
+    return Path(path).name.split(".")[0]
+
+
+def _of(trajectories: Mapping[tuple[str, str], Trajectory], named: _Named) -> Trajectory | None:
+    """Return the trajectory that a file is about: by data set and id, else by an id of its own."""
+    exact = trajectories.get((named.dataset, named.id))
+    if exact is not None:
+        return exact
+    found = [each for (_, id), each in trajectories.items() if id == named.id]
+    return found[0] if len(found) == 1 else None
+
+
+def _check_query(named: _Named, trajectory: Trajectory, search: int, query: str) -> None:
+    searches = trajectory.searches
+    own = searches[search].query if 0 <= search < len(searches) else None
+    if own != query:
+        known = "no such search" if own is None else repr(own)
+        raise DataError(
+            f"{named.path}: question {named.id!r}, search {search + 1}: got the query {query!r}, "
+            f"but the trajectory has {known}; one of the files was made anew, so make the other "
+            "anew too"
+        )
+
+
+def _passage(corpus: Corpus, id: str, named: _Named, *, rows: bool) -> Passage:
+    if rows:
+        return corpus[row_number(id, len(corpus))]
+    if id not in corpus:
+        raise DataError(
+            f"{named.path}: question {named.id!r}: passage {id!r} is not in the corpus, expected "
+            f"the ids of its {len(corpus):,} passages; if they are row numbers, set "
+            "given.row_numbers = true"
+        )
+    return corpus.get(id)
