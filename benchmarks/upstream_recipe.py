@@ -1,14 +1,15 @@
 """Is our recipe better than upstream's, for the agent that labelled and for a foreign one?
 
     python benchmarks/upstream_recipe.py [--runs FOLDER] [--seeds 0 1 2] [--foreign FOLDER]
-                                         [--SETTING VALUE ...]
+                                         [--reasoning] [--SETTING VALUE ...]
 
 Two recipes in the quickstart's world, two iterations each, with the same questions, candidates and
 agent, so that the same number of searches may be labelled:
 
     ours       configs/quickstart.toml
-    upstream   question and query as input, no searches of continuations, 15 negatives a query,
-               InfoNCE at temperature .01; batch, learning rate and epochs are those of TRIALS with
+    upstream   question and query as input (with --reasoning ours, to tell the input's part from the
+               rest's), no searches of continuations, 15 negatives a query, InfoNCE at
+               temperature .01; batch, learning rate and epochs are those of TRIALS with
                the best dev EM after one iteration on seed 9, which is not reported on
 
 Then an agent that took no part (another seed, the R1-Searcher protocol, made in a quarter of an
@@ -22,6 +23,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lessons import ONE_HOP, THREE_HOPS, Leg, taught
 from program import do, records
@@ -33,7 +35,6 @@ from agentic_r.evaluation.compare import compare
 SHARED = ("--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 TUNED_ON = 9
 UPSTREAM = (
-    *("--retriever.input", "question+query"),
     *("--retriever.train.recipe", "upstream"),
     *("--retriever.train.temperature", "0.01"),
     *("--retriever.train.negatives", "15"),
@@ -57,6 +58,17 @@ TRIALS = {
 LEGS = (Leg(ONE_HOP, 900, 2e-3), Leg(THREE_HOPS, 200, 2e-3), Leg(THREE_HOPS, 900, 1e-3, 0.4))
 """How the foreign agent is made."""
 
+OURS = "question+reasoning+query"
+
+
+class Upstream(NamedTuple):
+    """What the runs of upstream's recipe are called, and their input."""
+
+    name: str
+    form: str
+
+
+PLAIN, REASONED = Upstream("upstream", "question+query"), Upstream("reasoned", OURS)
 SIDES = ("untouched", "upstream", "ours")
 
 
@@ -65,13 +77,14 @@ def foreign(folder: Path) -> Path:
     return taught(folder, LEGS, "--seed", "1", "--dialect", "r1-searcher")
 
 
-def tuned(runs: str, rest: Sequence[str]) -> str:
+def tuned(runs: str, upstream: Upstream, rest: Sequence[str]) -> str:
     """Return the trial with the best dev EM, the first of equals."""
     found = {}
     for trial, own in TRIALS.items():
-        name = f"upstream-trial-{trial}"
+        name = f"{upstream.name}-trial-{trial}"
         settings = (*SHARED, "--runs", runs, "--seed", str(TUNED_ON), "--loop.iterations", "1")
-        settings = (*settings, "--name", name, *UPSTREAM, *own, *rest)
+        settings = (*settings, "--name", name)
+        settings = (*settings, "--retriever.input", upstream.form, *UPSTREAM, *own, *rest)
         do("train", "retriever", *settings)
         do("evaluate", "--split", "dev", *settings)
         dev = records(Path(runs) / name / "dev" / "iteration-1-k-1", TUNED_ON)
@@ -81,13 +94,19 @@ def tuned(runs: str, rest: Sequence[str]) -> str:
 
 
 def measured(
-    runs: str, seed: int, trial: str, agent: Path, rest: Sequence[str]
+    runs: str,
+    seed: int,
+    trial: str,
+    upstream: Upstream,
+    agent: Path,
+    rest: Sequence[str],
 ) -> dict[str, dict[str, list[Record]]]:
     """Return the test records of both agents with each retriever: {agent: {side: records}}."""
     shared = (*SHARED, "--runs", runs, "--seed", str(seed), *rest)
-    names = {"ours": f"ours-{seed}", "upstream": f"upstream-{seed}"}
+    names = {"ours": f"ours-{seed}", "upstream": f"{upstream.name}-{seed}"}
     do("loop", "--name", names["ours"], *shared)
-    do("loop", "--name", names["upstream"], *shared, *UPSTREAM, *TRIALS[trial])
+    told = (*shared, "--retriever.input", upstream.form, *UPSTREAM, *TRIALS[trial])
+    do("loop", "--name", names["upstream"], *told)
     own = {
         side: records(Path(runs) / name / "evaluation" / "iteration-2-k-1", seed)
         for side, name in names.items()
@@ -95,7 +114,7 @@ def measured(
     own["untouched"] = records(
         Path(runs) / names["ours"] / "evaluation" / "untouched-question-query-k-1", seed
     )
-    forms = {"ours": "question+reasoning+query", "upstream": "question+query"}
+    forms = {"ours": OURS, "upstream": upstream.form}
     retrievers = [
         {
             "label": side,
@@ -110,8 +129,9 @@ def measured(
         "retrievers": retrievers,
     }
     words = [word for key, value in grid.items() for word in (f"--evaluation.{key}", toml(value))]
-    do("evaluate", "--name", f"foreign-{seed}", *shared, *words)
-    cells = Path(runs) / f"foreign-{seed}" / "grid" / "foreign"
+    name = f"foreign-{seed}" if upstream.name == "upstream" else f"foreign-{upstream.name}-{seed}"
+    do("evaluate", "--name", name, *shared, *words)
+    cells = Path(runs) / name / "grid" / "foreign"
     return {
         "own": own,
         "foreign": {side: records(cells / side / "test", seed) for side in SIDES},
@@ -149,12 +169,16 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", default="runs", help="folder that holds the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--foreign", type=Path, default=Path("build/foreign-agent"))
+    parser.add_argument("--reasoning", action="store_true", help="give upstream's ours as input")
     parser.add_argument("--trial", choices=TRIALS, help="take this one instead of trying all")
     options, rest = parser.parse_known_args(given)
+    upstream = REASONED if options.reasoning else PLAIN
     try:
-        trial = options.trial or tuned(options.runs, rest)
+        trial = options.trial or tuned(options.runs, upstream, rest)
         agent = foreign(options.foreign)
-        found = [measured(options.runs, seed, trial, agent, rest) for seed in options.seeds]
+        found = [
+            measured(options.runs, seed, trial, upstream, agent, rest) for seed in options.seeds
+        ]
     except AgenticRError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -66,6 +66,30 @@ def test_upstream_is_tuned_on_a_seed_of_its_own_and_compared_in_pairs(
     assert "+30.0 [" in foreign[0] and "+20.0 [" in foreign[1]
 
 
+def test_the_inputs_part_is_told_apart(
+    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def program(given: list[str]) -> int:
+        asked.append(given)
+        play(tmp_path, given)
+        return 0
+
+    monkeypatch.setattr("program.agentic_r", program)
+    monkeypatch.setattr(recipe, "foreign", lambda folder: folder / "made")
+    given = ["--runs", str(tmp_path), "--seeds", "0", "--reasoning", "--trial", "2e-4"]
+    assert recipe.main(given) == 0
+    ours, upstream, grid = asked
+    assert ours[ours.index("--name") + 1] == "ours-0"
+    assert upstream[upstream.index("--name") + 1] == "reasoned-0"
+    assert upstream[upstream.index("--retriever.input") + 1] == "question+reasoning+query"
+    assert grid[grid.index("--name") + 1] == "foreign-reasoned-0"
+    retrievers = grid[grid.index("--evaluation.retrievers") + 1]
+    forms = [row["input"] for row in tomllib.loads(f"rows = {retrievers}")["rows"]]
+    assert forms == ["question+reasoning+query", "question+reasoning+query", "question+query"]
+
+
 def test_a_failing_command_stops_it(
     recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
