@@ -148,3 +148,14 @@ def test_every_field_is_documented_and_has_its_default() -> None:
     for field in fields:
         value = defaults[field.key]
         assert (tuple(value) if isinstance(value, list) else value) == field.default
+
+
+def test_a_list_of_files_may_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[given]\ntrajectories = "a.json"\n')
+    assert load_config(path).given.trajectories == ("a.json",)
+    found = load_config(path, [("given.trajectories", '["b.json", "c.json"]')])
+    assert found.given.trajectories == ("b.json", "c.json")
+    assert load_config(path, [("given.trajectories", '""')]).given.trajectories == ()
+    with pytest.raises(ConfigError, match=r"got \[7\], expected a list of strings, or one"):
+        load_config(path, [("given.trajectories", "[7]")])

@@ -43,6 +43,7 @@ unaffected.
 ABOUT_TABLES = {
     "": "The run",
     "data": "`[data]`: passages and questions",
+    "given": "`[given]`: what was made elsewhere, in place of the first iteration's steps",
     "world": '`[world]`: size of the generated world (`data.source = "world"`)',
     "retriever": "`[retriever]`: the retriever",
     "retriever.encoder": "`[retriever.encoder]`: how the base encoder is read",

@@ -68,6 +68,9 @@ class Field(NamedTuple):
     doc: str
 
 
+TEXTS = tuple[str, ...]
+"""The type of a list of files or addresses; one alone may be given as it is."""
+
 SEVERAL = ("agent.model", "utility.judge")
 """Settings that may be a list of addresses; it is kept as one text with commas."""
 
@@ -209,6 +212,8 @@ def _convert(key: str, value: Any, source: str) -> Any:
     type_, meta, _ = _FIELDS[key]
     if key in SEVERAL and isinstance(value, list) and all(isinstance(v, str) for v in value):
         value = ",".join(value)
+    if type_ == TEXTS and isinstance(value, str):
+        value = [value] if value else []
     try:
         converted = msgspec.convert(value, Annotated[type_, meta])
         if isinstance(converted, float) and not math.isfinite(converted):
@@ -260,6 +265,8 @@ def _expected(type_: Any, meta: Meta) -> str:
         return "one of " + ", ".join(json.dumps(choice) for choice in get_args(type_))
     if type_ is Entries:
         return "a list of tables"
+    if type_ == TEXTS:
+        return "a list of strings, or one"
     if get_origin(type_) is tuple:
         return "a list of integers of at least 1" + (", not empty" if meta.min_length else "")
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[type_]

@@ -186,7 +186,10 @@ def _check_query(named: _Named, trajectory: Trajectory, search: int, query: str)
 
 def _passage(corpus: Corpus, id: str, named: _Named, *, rows: bool) -> Passage:
     if rows:
-        return corpus[row_number(id, len(corpus))]
+        try:
+            return corpus[row_number(id, len(corpus))]
+        except DataError as error:
+            raise DataError(f"{named.path}: question {named.id!r}: {error}") from error
     if id not in corpus:
         raise DataError(
             f"{named.path}: question {named.id!r}: passage {id!r} is not in the corpus, expected "

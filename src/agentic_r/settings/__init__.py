@@ -80,7 +80,8 @@ class DataConfig(msgspec.Struct, frozen=True):
 class GivenConfig(msgspec.Struct, frozen=True):
     """What was made elsewhere and is taken in place of steps of the first iteration.
 
-    Each is a list of files in upstream's formats, one a data set; trajectories may be ours.
+    Each is a list of files in upstream's formats, one a data set, as paths from the working folder;
+    trajectories may be ours.
     """
 
     trajectories: Annotated[
