@@ -89,6 +89,8 @@ def test_an_unknown_key_is_answered_with_the_nearest(empty: Path, key: str, near
         ("retriever.k", "0", "got 0, expected an integer of at least 1"),
         ("retriever.k", "true", "got true, expected an integer"),
         ("retriever.k", "many", 'got "many", expected an integer'),
+        ("utility.exhaustive", "False", 'got "False", expected true or false'),
+        ("utility.exhaustive", "", 'got "", expected true or false'),
         ("loop.iterations", "0", "expected an integer of at least 1"),
         ("utility.negatives", "0", "expected an integer of at least 1"),
         ("utility.relevance", "101", "at least 0 and at most 100"),

@@ -23,7 +23,7 @@ from agentic_r.exchange.upstream_labels import (
 )
 from agentic_r.io import read_jsonl
 from agentic_r.types import Example
-from agentic_r.utility.select import UPSTREAM
+from agentic_r.utility.select import TOO_FEW, UPSTREAM
 
 Signals = list[tuple[float, int]]
 
@@ -161,6 +161,28 @@ def test_what_ends_upstreams_script_is_left_out_and_counted(tmp_path: Path) -> N
     first = next(row for row in made.rows if row.query_id == "train_7")
     assert not {"5", "6", "7"} & set(first.passage_ids)
     assert {row.query_id for row in made.rows} == {"train_7", "other"}
+
+
+@pytest.mark.parametrize("name", ["dev_7", "7", "train_x", "2hop__12_34", "a b/c", "train_-1"])
+def test_any_id_does(tmp_path: Path, name: str) -> None:
+    def change(candidates: Any, local: Any, global_: Any) -> None:
+        for each in (*candidates, *local, *global_):
+            each["id"] = name
+
+    write(tmp_path, [GOOD], change=change)
+    made = convert(join(*files(tmp_path)), "hotpotqa", UPSTREAM)
+    assert (made.dropped, {row.query_id for row in made.rows}) == ({}, {name})
+
+
+@pytest.mark.parametrize(("count", "kept"), [(15, False), (16, True), (19, True), (33, True)])
+def test_any_number_of_candidates_does_and_too_few_are_counted(
+    tmp_path: Path, count: int, kept: bool
+) -> None:
+    signals: Signals = [(1.0, 90), *((0.0, n) for n in range(count - 1))]
+    write(tmp_path, [signals, GOOD])
+    made = convert(join(*files(tmp_path)), "hotpotqa", UPSTREAM)
+    assert made.dropped == ({} if kept else {TOO_FEW: 1})
+    assert {row.round_index for row in made.rows} == ({1, 2} if kept else {2})
 
 
 def test_files_of_different_runs_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agentic_r.protocols import SEPARATOR, JudgeRequest
 from agentic_r.types import Hit, Passage, Question, Search, Trajectory, Turn
 from agentic_r.utility.by_rule import OfflineJudge
 from agentic_r.utility.label import Labeller, label, rule_of
-from agentic_r.utility.labelled import NO_TURNS, Labelled, Labels, collect
+from agentic_r.utility.labelled import NO_TURNS, NOTHING_FOUND, Labelled, Labels, collect
 from agentic_r.utility.select import NO_CORRECT, NO_RELEVANT, NOT_MEASURED
 from agentic_r.utility.subanswers import HopSubAnswers
 
@@ -258,6 +259,24 @@ def test_searches_without_a_sub_answer_and_without_success_are_counted() -> None
         ]
 
     assert labelled([one], continue_=wrong).report == {NO_CORRECT: len(one.searches)}
+
+
+class Few(Corpus):
+    """Finds fewer passages than are asked for, nothing at all for some films."""
+
+    def one(self, query: str, k: int) -> list[Hit]:
+        return [] if "film1" in query else super().one(query, k)[:5]
+
+
+def test_searches_with_few_candidates_or_none_are_labelled_or_counted() -> None:
+    labels = labelled(runs(3), retriever=Few())
+    found = Counter((each.trajectory_id, each.search) for each in labels.utilities)
+    assert set(found.values()) == {5}
+    assert {name for name, _ in found} == {"q0", "q2"}
+    assert labels.report == {NOTHING_FOUND: 1}
+    assert labels.costs.searches == labels.costs.kept + 1
+    assert all(len(each.negatives) == 4 for each in labels.examples)
+    assert labelled(runs(3), retriever=Few(), settings=UtilityConfig()).examples == ()
 
 
 class Failing(OfflineJudge):

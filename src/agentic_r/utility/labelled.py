@@ -13,6 +13,9 @@ from agentic_r.utility.select import REASONS, UPSTREAM, Rule, select
 NO_TURNS = "no turns left"
 """Why a search is not labelled: the agent had no call left to use what it would find."""
 
+NOTHING_FOUND = "nothing found"
+"""Why a search gives no example: the retriever returned no passage for it."""
+
 
 class SubAnswer(msgspec.Struct, frozen=True):
     """What one search ought to have found, None for "Not Sure"; kept for the report."""
@@ -116,12 +119,14 @@ def collect(rows: Iterable[Labelled], *, rule: Rule = UPSTREAM, seed: int = 0) -
     """
     ordered = tuple(sorted(rows, key=lambda row: row.key))
     examples: list[Example] = []
-    dropped = dict.fromkeys((*REASONS, NO_TURNS), 0)
+    dropped = dict.fromkeys((*REASONS, NOTHING_FOUND, NO_TURNS), 0)
     for row in ordered:
         chosen, reasons = select(row.dataset, row.question_id, row.utilities, rule=rule, seed=seed)
         examples += chosen
         for reason, count in reasons.items():
             dropped[reason] += count
+        measured = {(each.trajectory_id, each.search) for each in row.utilities}
+        dropped[NOTHING_FOUND] += max(0, row.searches - len(measured))
         dropped[NO_TURNS] += row.no_turns
     report = {reason: count for reason, count in dropped.items() if count}
     return Labels(ordered, tuple(examples), report, _costs(ordered, len(examples)))
