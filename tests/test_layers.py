@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("parts", "finding", "given"),
     ("steps",),
     ("learning", "practice", "judging", "verl"),
+    ("reranking",),
     ("loop", "grid"),
     ("summary", "api", "served"),
     ("publishing",),

@@ -53,7 +53,8 @@ def finish(
         from agentic_r.retriever.rerank import RerankedRetriever
 
         model = reranker or open_reranker(config)
-        retriever = RerankedRetriever(retriever, model, depth=settings.rerank.depth)
+        depth, weight = settings.rerank.depth, reranker_weight(config)
+        retriever = RerankedRetriever(retriever, model, depth=depth, weight=weight)
         key = f"{key}|{reranker_key(config)}"
     if settings.cache:
         from agentic_r.retriever.cache import CachedRetriever
@@ -86,7 +87,19 @@ def reranker_key(config: Config) -> str:
     folder = find_folder(settings.model)
     files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     model = fingerprint([(path.name, digest_file(path)) for path in files])
-    return f"reranked:{model}:{settings.depth}:{settings.max_length}"
+    return f"reranked:{model}:{settings.depth}:{settings.max_length}:{settings.weight}"
+
+
+def reranker_weight(config: Config) -> float:
+    """Return the share of the re-ranker's scores: the config's, else the re-ranker's own, else 1.
+
+    Raises ConfigError where the re-ranker's file is damaged.
+    """
+    from agentic_r.retriever.cross import own_weight
+    from agentic_r.retriever.loading import find_folder
+
+    settings = config.retriever.rerank
+    return settings.weight or own_weight(find_folder(settings.model))
 
 
 def open_store(config: Config) -> Store:

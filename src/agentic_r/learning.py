@@ -1,4 +1,4 @@
-"""The loop's stages that train retriever and re-ranker, resumed from their last checkpoint."""
+"""The loop's stage that trains the retriever, resumed from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import msgspec
 from agentic_r.agent.query import save_form, sent
 from agentic_r.data.questions import Questions, hops
 from agentic_r.errors import ConfigError
-from agentic_r.finding import compose
 from agentic_r.io import fingerprint, read_jsonl, write_jsonl
 from agentic_r.parts import load_encoder
 from agentic_r.retriever.checkpoint import discard_checkpoint
@@ -21,7 +20,7 @@ from agentic_r.retriever.objective import check_recipe
 from agentic_r.retriever.together import train_together
 from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import Config, RetrieverTrainConfig
-from agentic_r.steps import Loop, Retrieval
+from agentic_r.steps import Loop
 from agentic_r.training.trackers import check_tracker
 from agentic_r.types import Example, Search, Trajectory, Turn
 
@@ -116,48 +115,6 @@ def trained(
         stage.finish(counts, precision=result.precision, kept_step=result.step)
     with stage.rows(CURVE_FILE, CurvePoint) as points:
         return load_encoder(loop.config, str(model)), points.rows
-
-
-def reranker_trained(loop: Loop, name: str, examples: Sequence[Example]) -> Path:
-    """Train a re-ranker on the examples; returns its folder."""
-    from agentic_r.retriever.cross import CrossEncoder
-    from agentic_r.retriever.cross_trainer import train_reranker
-
-    settings = loop.config.retriever.rerank
-    base = settings.base or loop.config.retriever.base
-    seed = loop.config.seed
-    inputs = {"examples": fingerprint(list(examples)), "corpus": loop.data.corpus.digest}
-    facts = loop.settings("retriever.rerank") | {"base": base, "seed": seed}
-    stage = loop.run.stage(name, facts, inputs)
-    model = stage.folder / "model"
-    if not stage.done:
-        result = train_reranker(
-            CrossEncoder.load(base, settings.max_length, seed=seed),
-            loop.data.corpus,
-            examples,
-            settings,
-            seed,
-            stage.folder,
-            on_step=lambda _: stage.tick(),
-        )
-        steps = len(result.curve)
-        how = f"{settings.loss}, {len(examples)} lists, {steps} steps of {settings.batch}"
-        result.reranker.save(model, [f"trained: {how}"])
-        points = [msgspec.convert(row, CurvePoint, strict=False) for row in result.curve]
-        write_jsonl(stage.folder / CURVE_FILE, points)
-        discard_checkpoint(stage.folder)
-        stage.finish({"examples": len(examples), "steps": steps}, precision=result.precision)
-    return model
-
-
-def reranked(loop: Loop, retrieval: Retrieval, model: Path) -> Retrieval:
-    """Put a trained re-ranker behind a retriever, as search and serve do."""
-    config = loop.config
-    rerank = msgspec.structs.replace(config.retriever.rerank, model=str(model))
-    settings = msgspec.structs.replace(config.retriever, kind="dense", cache="", rerank=rerank)
-    whole = msgspec.structs.replace(config, retriever=settings)
-    dense = (retrieval.retriever, retrieval.key)
-    return Retrieval(*compose(whole, loop.data.corpus, lambda: dense))
 
 
 def watched(loop: Loop, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

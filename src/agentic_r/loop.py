@@ -26,8 +26,6 @@ from agentic_r.given import Given, read_given
 from agentic_r.learning import (
     CurvePoint,
     check_training,
-    reranked,
-    reranker_trained,
     trained,
 )
 from agentic_r.parts import (
@@ -40,6 +38,7 @@ from agentic_r.parts import (
 )
 from agentic_r.practice import agent_trained, refuse_unfit, reinforced
 from agentic_r.protocols import Retriever
+from agentic_r.reranking import reranked, reranker_trained, weighed
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import ANSWERS, Run
@@ -240,8 +239,9 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         outcome.iterations.append(done)
         yield f"{name}/index"
         if config.retriever.rerank.epochs:
-            reranker = reranker_trained(loop, f"{name}/reranker", examples)
+            reranker = reranker_trained(loop, f"{name}/reranker", examples, current)
             outcome.iterations[-1] = replace(done, reranker=reranker)
+            say(weighed(reranker.parent, config.retriever.k))
             yield f"{name}/reranker"
         if supervised and config.agent.train.wanted:
             loop = outcome.loop = agent_trained(loop, f"{name}/agent", trajectories)

@@ -7,6 +7,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from agentic_r.errors import ConfigError
+from agentic_r.retriever.blend import blended
 from agentic_r.retriever.rerank import CrossEncoder, RerankedRetriever
 from agentic_r.types import Hit, Passage
 
@@ -61,6 +62,18 @@ def test_the_best_are_ranked_anew(model: Path) -> None:
     assert len(RerankedRetriever(Names(), cross, depth=2).search(["who"], 5)[0]) == 5
     with pytest.raises(ConfigError, match="k = 0"):
         RerankedRetriever(Names(), cross).search(["who"], 0)
+
+
+def test_with_a_weight_the_retrievers_order_counts_too(model: Path) -> None:
+    cross = CrossEncoder(str(model), 64)
+    plain = Names().search(["who"], 6)[0]
+    assert RerankedRetriever(Names(), cross, depth=6, weight=0.0).search(["who"], 3) == [plain[:3]]
+    found = RerankedRetriever(Names(), cross, depth=6, weight=0.4).search(["who"], 6)[0]
+    again = cross.scores([("who", hit.passage.contents) for hit in plain])
+    mixed = blended([hit.score for hit in plain], again, 0.4)
+    assert [hit.score for hit in found] == sorted(mixed, reverse=True)
+    names = [hit.passage.id for hit in plain]
+    assert {hit.passage.id: hit.score for hit in found} == dict(zip(names, mixed, strict=True))
 
 
 def test_what_is_no_cross_encoder_is_refused(model: Path, tmp_path: Path) -> None:

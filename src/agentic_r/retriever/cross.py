@@ -23,6 +23,8 @@ from agentic_r.retriever.sealed import check_seal, seal
 
 _GROUP_TOKENS = 2048
 
+ABOUT_FILE = "agentic_r_reranker.json"
+
 CARD = """---
 library_name: sentence-transformers
 pipeline_tag: text-ranking
@@ -46,6 +48,28 @@ model = CrossEncoder("FOLDER")
 print(model.rank("question [SEP] query", ["Title\\nText of a passage", "..."]))
 ```
 """
+
+
+class About(msgspec.Struct, frozen=True):
+    """What a re-ranker's folder says of it beyond the model."""
+
+    max_length: int
+    base: str
+    weight: float = 1.0
+
+
+def own_weight(folder: Path) -> float:
+    """Return the weight that a re-ranker was saved with, 1 where it says none.
+
+    Raises ConfigError where its file is damaged.
+    """
+    path = folder / ABOUT_FILE
+    if not path.is_file():
+        return 1.0
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=About).weight
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}; expected what training a re-ranker wrote") from None
 
 
 class CrossEncoder:
@@ -136,8 +160,11 @@ class CrossEncoder:
             found = self.logits(self.tokens([(query, passage) for passage in passages]))
         return [float(score) for score in found]
 
-    def save(self, folder: Path | str, notes: Sequence[str] = ()) -> None:
-        """Write weights, tokenizer and model card; sentence-transformers and `load` read them."""
+    def save(self, folder: Path | str, notes: Sequence[str] = (), weight: float = 1.0) -> None:
+        """Write weights, tokenizer and model card; sentence-transformers and `load` read them.
+
+        `weight` is the share of its scores beside the retriever's that did best on dev.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         self.tokenizer.model_max_length = self.max_length
@@ -149,6 +176,6 @@ class CrossEncoder:
         lines = "".join(f"- {note}\n" for note in notes)
         card = CARD.format(length=self.max_length, base=Path(self.base).name, notes=lines)
         write_atomic(target / "README.md", card)
-        about = {"max_length": self.max_length, "base": Path(self.base).name}
-        write_atomic(target / "agentic_r_reranker.json", msgspec.json.encode(about))
+        about = About(self.max_length, Path(self.base).name, weight)
+        write_atomic(target / ABOUT_FILE, msgspec.json.encode(about))
         seal(target)

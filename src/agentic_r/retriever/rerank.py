@@ -10,6 +10,7 @@ import transformers
 
 from agentic_r.errors import ConfigError
 from agentic_r.protocols import Retriever
+from agentic_r.retriever.blend import blended, order
 from agentic_r.retriever.encoder import plan
 from agentic_r.retriever.loading import find_folder, first_line, quiet
 from agentic_r.retriever.sealed import check_seal
@@ -76,12 +77,18 @@ class CrossEncoder:
 
 
 class RerankedRetriever:
-    """Asks a retriever for `depth` passages and ranks them by a re-ranker's scores."""
+    """Asks a retriever for `depth` passages and ranks them by a re-ranker's scores.
 
-    def __init__(self, inner: Retriever, model: Reranker, *, depth: int = 50) -> None:
+    With a `weight` below 1 the retriever's own scores count for the rest.
+    """
+
+    def __init__(
+        self, inner: Retriever, model: Reranker, *, depth: int = 50, weight: float = 1.0
+    ) -> None:
         self._inner = inner
         self._model = model
         self._depth = depth
+        self._weight = weight
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return the `k` best hits for each query; a pair that occurs twice is scored once.
@@ -90,6 +97,8 @@ class RerankedRetriever:
         """
         if k < 1:
             raise ConfigError(f"got k = {k}, expected at least 1")
+        if not self._weight:
+            return self._inner.search(queries, k)
         found = self._inner.search(queries, max(k, self._depth))
         pairs = [
             (query, hit.passage.contents)
@@ -100,6 +109,8 @@ class RerankedRetriever:
         scores = dict(zip(unique, self._model.scores(unique), strict=True))
         ranked = []
         for query, hits in zip(queries, found, strict=True):
-            again = [Hit(hit.passage, scores[query, hit.passage.contents]) for hit in hits]
-            ranked.append(sorted(again, key=lambda hit: -hit.score)[:k])
+            own = [hit.score for hit in hits]
+            again = [scores[query, hit.passage.contents] for hit in hits]
+            mixed = blended(own, again, self._weight)
+            ranked.append([Hit(hits[at].passage, mixed[at]) for at in order(mixed)[:k]])
         return ranked

@@ -251,6 +251,15 @@ class RerankConfig(msgspec.Struct, frozen=True):
         ),
     ] = ""
     depth: Annotated[int, Meta(ge=1, description="Passages that are ranked anew.")] = 50
+    weight: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of its score beside the retriever's, both scaled to 0-1; 0: what "
+            "did best on dev where it was trained, else 1.",
+        ),
+    ] = 0.0
     epochs: Annotated[
         int, Meta(ge=0, description="Passes over the examples; 0: no re-ranker is trained.")
     ] = 0
