@@ -68,15 +68,15 @@ def open_reranker(config: Config) -> Reranker:
 
     Raises ConfigError where it is none.
     """
+    from agentic_r.retriever.cross import CrossEncoder
     from agentic_r.retriever.late import LateInteraction, is_late
     from agentic_r.retriever.loading import find_folder
-    from agentic_r.retriever.rerank import CrossEncoder
 
     settings = config.retriever.rerank
     folder = find_folder(settings.model)
     if is_late(folder):
         return LateInteraction(folder)
-    return CrossEncoder(settings.model, settings.max_length, config.retriever.batch_tokens)
+    return CrossEncoder.open(settings.model, settings.max_length, config.retriever.batch_tokens)
 
 
 def reranker_key(config: Config) -> str:

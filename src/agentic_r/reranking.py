@@ -96,7 +96,7 @@ def judged(
         unit=" query",
         disable=not texts,
     ):
-        again = reranker.scores(query.query, [hit.passage.contents for hit in row])
+        again = reranker.scores([(query.query, hit.passage.contents) for hit in row])
         good = tuple(hit.passage.id in query.positives for hit in row)
         found.append(Judged(tuple(hit.score for hit in row), tuple(again), good))
     return found

@@ -58,7 +58,7 @@ def right(reranker: CrossEncoder, corpus: Corpus, examples: list[Example]) -> fl
     found = []
     for example in examples:
         ids = (*example.negatives, *example.positives)
-        scores = reranker.scores(example.query, [corpus.get(id).contents for id in ids])
+        scores = reranker.scores([(example.query, corpus.get(id).contents) for id in ids])
         found.append(ids[int(np.argmax(scores))] in example.positives)
     return sum(found) / len(found)
 
@@ -122,9 +122,10 @@ def test_sentence_transformers_gives_the_same_scores(
     query = "where was " + " ".join(NAMES) * 4
     passages = [p.contents for p in corpus]
     found = theirs.predict([(query, text) for text in passages], activation_fn=torch.nn.Identity())
-    np.testing.assert_allclose(found, trained.scores(query, passages), atol=1e-5)
+    pairs = [(query, text) for text in passages]
+    np.testing.assert_allclose(found, trained.scores(pairs), atol=1e-5)
     again = CrossEncoder.load(str(tmp_path), 40)
-    np.testing.assert_array_equal(again.scores(query, passages), trained.scores(query, passages))
+    np.testing.assert_array_equal(again.scores(pairs), trained.scores(pairs))
     assert "- trained: a test" in (tmp_path / "README.md").read_text()
     assert all(f.stat().st_mode & 0o044 == 0o044 for f in tmp_path.rglob("*") if f.is_file())
 
@@ -133,10 +134,10 @@ def test_scores_do_not_depend_on_what_else_is_scored(
     reranker: CrossEncoder, corpus: Corpus
 ) -> None:
     passages = [p.contents for p in corpus] + ["\ud800 broken", ""]
-    together = reranker.scores("who", passages)
-    alone = [reranker.scores("who", [text])[0] for text in passages]
+    together = reranker.scores([("who", text) for text in passages])
+    alone = [reranker.scores([("who", text)])[0] for text in passages]
     np.testing.assert_allclose(together, alone, atol=1e-6)
-    assert reranker.scores("who", []) == []
+    assert reranker.scores([]) == []
 
 
 def test_what_cannot_be_loaded_or_trained_is_refused(

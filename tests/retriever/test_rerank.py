@@ -8,7 +8,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from agentic_r.errors import ConfigError
 from agentic_r.retriever.blend import blended
-from agentic_r.retriever.rerank import CrossEncoder, RerankedRetriever
+from agentic_r.retriever.cross import CrossEncoder
+from agentic_r.retriever.rerank import RerankedRetriever
 from agentic_r.types import Hit, Passage
 
 from .conftest import NAMES, make_checkpoint
@@ -36,15 +37,15 @@ class Names:
 
 def test_scores_are_the_models_own_in_any_batch(model: Path) -> None:
     pairs = [("where", " ".join(NAMES[: n + 1])) for n in range(8)] * 2
-    cross = CrossEncoder(str(model), 64)
+    cross = CrossEncoder.open(str(model), 64)
     found = cross.scores(pairs)
     assert found[:8] == pytest.approx(found[8:], abs=1e-5)
     plain = BertForSequenceClassification.from_pretrained(model).eval()
     for pair, score in zip(pairs[:8], found, strict=False):
         with torch.inference_mode():
-            ids = cross._tokenizer(*pair, return_tensors="pt")
+            ids = cross.tokenizer(*pair, return_tensors="pt")
             assert float(plain(**ids).logits) == pytest.approx(score, abs=1e-5)
-    assert CrossEncoder(str(model), 64, batch_tokens=1).scores(pairs) == pytest.approx(
+    assert CrossEncoder.open(str(model), 64, batch_tokens=1).scores(pairs) == pytest.approx(
         found, abs=1e-5
     )
     assert cross.scores([]) == []
@@ -52,7 +53,7 @@ def test_scores_are_the_models_own_in_any_batch(model: Path) -> None:
 
 
 def test_the_best_are_ranked_anew(model: Path) -> None:
-    cross = CrossEncoder(str(model), 64)
+    cross = CrossEncoder.open(str(model), 64)
     found = RerankedRetriever(Names(), cross, depth=6).search(["who", "who", "which city"], 3)
     assert found[0] == found[1]
     pairs = [("who", f"{name}\n{name} was born") for name in NAMES[:6]]
@@ -65,7 +66,7 @@ def test_the_best_are_ranked_anew(model: Path) -> None:
 
 
 def test_with_a_weight_the_retrievers_order_counts_too(model: Path) -> None:
-    cross = CrossEncoder(str(model), 64)
+    cross = CrossEncoder.open(str(model), 64)
     plain = Names().search(["who"], 6)[0]
     assert RerankedRetriever(Names(), cross, depth=6, weight=0.0).search(["who"], 3) == [plain[:3]]
     found = RerankedRetriever(Names(), cross, depth=6, weight=0.4).search(["who"], 6)[0]
@@ -78,8 +79,8 @@ def test_with_a_weight_the_retrievers_order_counts_too(model: Path) -> None:
 
 def test_what_is_no_cross_encoder_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rerank\.model.*expected a cross-encoder"):
-        CrossEncoder(str(tmp_path))
+        CrossEncoder.open(str(tmp_path))
     folder = make_checkpoint(tmp_path / "two")
     BertForSequenceClassification(BertConfig.from_pretrained(folder)).save_pretrained(folder)
     with pytest.raises(ConfigError, match="2 outputs, expected 1"):
-        CrossEncoder(str(folder))
+        CrossEncoder.open(str(folder))

@@ -17,11 +17,9 @@ import transformers
 from agentic_r.errors import ConfigError
 from agentic_r.io import write_atomic
 from agentic_r.retriever.encoder import plan
-from agentic_r.retriever.loading import find_folder, quiet
+from agentic_r.retriever.loading import find_folder, first_line, quiet
 from agentic_r.retriever.precision import Precision, autocast, resolve
 from agentic_r.retriever.sealed import check_seal, seal
-
-_GROUP_TOKENS = 2048
 
 ABOUT_FILE = "agentic_r_reranker.json"
 
@@ -73,19 +71,53 @@ def own_weight(folder: Path) -> float:
 
 
 class CrossEncoder:
-    """Scores passages for a query; higher is better."""
+    """Scores (query, passage) pairs; higher is better."""
 
-    def __init__(self, model: Any, tokenizer: Any, base: str, max_length: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, base: str, max_length: int, batch_tokens: int = 2048
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.base = base
         self.max_length = max_length
+        self.batch_tokens = batch_tokens
+
+    @classmethod
+    def open(cls, name: str, max_length: int = 512, batch_tokens: int = 4096) -> CrossEncoder:
+        """Open a trained re-ranker by folder or hub name, to rank with.
+
+        It reads no more than `max_length` tokens of a pair, fewer where it knows no more. Raises
+        ConfigError where nothing of that name can be loaded, or it has other than one score.
+        """
+        folder = find_folder(name)
+        check_seal(folder)
+        try:
+            with quiet():
+                tokenizer = transformers.AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True
+                )
+                model = transformers.AutoModelForSequenceClassification.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"retriever.rerank.model: {name!r}: {first_line(error)}; expected a cross-encoder"
+            ) from None
+        outputs = int(model.config.num_labels)
+        if outputs != 1:
+            raise ConfigError(
+                f"retriever.rerank.model: {name!r} has {outputs} outputs, expected 1, the relevance"
+            )
+        if torch.cuda.is_available():
+            model.to("cuda")
+        longest = min(max_length, int(tokenizer.model_max_length))
+        return cls(model, tokenizer, name, longest, batch_tokens)
 
     @classmethod
     def load(
         cls, name: str, max_length: int = 256, *, seed: int = 0, device: str = "auto"
     ) -> CrossEncoder:
-        """Load by packaged name, folder or hub name; what has no scoring head gets a seeded one.
+        """Load to train, by packaged name, folder or hub name; a missing head is drawn by `seed`.
 
         Raises ConfigError where nothing of that name can be loaded, it gives several numbers, or
         it has fewer positions than `max_length`.
@@ -107,9 +139,9 @@ class CrossEncoder:
                     attn_implementation="eager",
                 )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(
-                f"re-ranker {name!r}: {first}; expected an encoder or a checkpoint with one score"
+                f"re-ranker {name!r}: {first_line(error)}; expected an encoder or a checkpoint "
+                "with one score"
             ) from None
         limit = getattr(model.config, "max_position_embeddings", None)
         if limit and max_length > limit:
@@ -144,20 +176,20 @@ class CrossEncoder:
 
     def logits(self, rows: Sequence[dict[str, list[int]]]) -> torch.Tensor:
         """Score tokenised pairs [n] in batches of similar length, in their order."""
-        groups = plan([len(row["input_ids"]) for row in rows], _GROUP_TOKENS)
+        groups = plan([len(row["input_ids"]) for row in rows], self.batch_tokens)
         parts = torch.cat([self.forward([rows[i] for i in group]) for group in groups])
         order = torch.tensor([i for group in groups for i in group], device=parts.device)
         return parts[torch.argsort(order)]
 
     def scores(
-        self, query: str, passages: Sequence[str], *, precision: Precision = "fp32"
+        self, pairs: Sequence[tuple[str, str]], *, precision: Precision = "fp32"
     ) -> list[float]:
-        """Score passages (title and text, one line each) for one query."""
-        if not passages:
+        """Return the relevance of each (query, passage text: title and text, one line each)."""
+        if not pairs:
             return []
         bf16, _ = resolve(precision, self.device)
         with torch.inference_mode(), autocast(bf16, self.device):
-            found = self.logits(self.tokens([(query, passage) for passage in passages]))
+            found = self.logits(self.tokens(pairs))
         return [float(score) for score in found]
 
     def save(self, folder: Path | str, notes: Sequence[str] = (), weight: float = 1.0) -> None:
