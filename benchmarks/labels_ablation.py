@@ -26,30 +26,25 @@ from agentic_r.manifest import Manifest, read
 SHARED = ("--loop.iterations", "1", "--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 
 DEFAULT = "default"
+GRADED = ("--utility.rule", "graded")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "relevance alone": ("--utility.signals", "relevance"),
     "correctness alone": ("--utility.signals", "correctness"),
-    "graded rule": ("--utility.rule", "graded"),
-    "graded rule, gain over no passage": (
-        *("--utility.rule", "graded"),
-        *("--utility.baseline", "true"),
-    ),
-    "graded rule and targets": (
-        *("--utility.rule", "graded"),
-        *("--retriever.train.loss", "listwise-kl"),
-    ),
-    "upstream recipe": (
-        *("--retriever.input", "question+query"),
-        *("--retriever.train.recipe", "upstream"),
-        *("--retriever.train.temperature", "0.01"),
-        *("--retriever.train.negatives", "15"),
-        *("--utility.continued_searches", "false"),
-    ),
     "no continued searches": ("--utility.continued_searches", "false"),
-    "re-ranked": ("--retriever.rerank.epochs", "1", "--retriever.rerank.depth", "20"),
+    "graded rule": GRADED,
+    "graded rule, no margin": (*GRADED, "--utility.margin", "0"),
+    "graded rule, two searches a question": (*GRADED, "--utility.per_question", "2"),
+    "graded rule, gain over no passage": (*GRADED, "--utility.baseline", "true"),
+    "graded rule and targets": (*GRADED, "--retriever.train.loss", "listwise-kl"),
+    "temperature .02": ("--retriever.train.temperature", "0.02"),
+    "15 negatives": ("--retriever.train.negatives", "15"),
     "query alone": ("--retriever.input", "query"),
     "question and query": ("--retriever.input", "question+query"),
     "with history": ("--retriever.input", "question+history+query"),
+    "re-ranked": (
+        *("--retriever.rerank.epochs", "10", "--retriever.rerank.depth", "20"),
+        *("--retriever.rerank.negatives", "3", "--retriever.rerank.learning_rate", "1e-4"),
+    ),
 }
 
 

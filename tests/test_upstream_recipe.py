@@ -24,7 +24,7 @@ def play(runs: Path, given: Sequence[str]) -> None:
         row(runs / name / "evaluation" / "iteration-2-k-1", 20 if "ours" in name else 15)
         row(runs / name / "evaluation" / "untouched-question-query-k-1", 5)
     elif "--split" in given:
-        row(runs / name / "dev" / "iteration-1-k-1", 30 if name.endswith("5e-5-twice") else 10)
+        row(runs / name / "dev" / "iteration-1-k-1", 30 if name.endswith("1e-4-32-4") else 10)
     elif given[0] == "evaluate":
         for label, right in (("untouched", 4), ("upstream", 8), ("ours", 16)):
             row(runs / name / "grid" / "foreign" / label / "test", right)
@@ -52,7 +52,7 @@ def test_upstream_is_tuned_on_a_seed_of_its_own_and_compared_in_pairs(
     assert [given[given.index("--name") + 1] for given in loops] == [
         *("ours-0", "upstream-0", "ours-1", "upstream-1"),
     ]
-    assert loops[1][-4:] == [*recipe.TRIALS["5e-5-twice"]]
+    assert loops[1][-6:] == [*recipe.TRIALS["1e-4-32-4"]]
     assert "--retriever.train.recipe" not in loops[0]
     grid = asked[-1][asked[-1].index("--evaluation.retrievers") + 1]
     entries = tomllib.loads(f"retrievers = {grid}")["retrievers"]
@@ -78,7 +78,7 @@ def test_the_inputs_part_is_told_apart(
 
     monkeypatch.setattr("program.agentic_r", program)
     monkeypatch.setattr(recipe, "foreign", lambda folder: folder / "made")
-    given = ["--runs", str(tmp_path), "--seeds", "0", "--reasoning", "--trial", "2e-4"]
+    given = ["--runs", str(tmp_path), "--seeds", "0", "--reasoning", "--trial", "2e-4-32-2"]
     assert recipe.main(given) == 0
     ours, upstream, grid = asked
     assert ours[ours.index("--name") + 1] == "ours-0"

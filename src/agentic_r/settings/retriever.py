@@ -161,7 +161,7 @@ class RetrieverTrainConfig(msgspec.Struct, frozen=True):
     batch: Annotated[int, Meta(ge=1, description="Examples per step.")] = 16
     learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 5e-5
     temperature: Annotated[float, Meta(gt=0, description="Divisor of the cosine in InfoNCE.")] = (
-        0.02
+        0.05
     )
     warmup: Annotated[
         float, Meta(ge=0, le=1, description="Share of the steps with a rising learning rate.")
