@@ -51,6 +51,7 @@ def test_a_reranker_brings_its_weight(checkpoint: Path, tmp_path: Path) -> None:
     assert own_weight(tmp_path) == 0.3
     (tmp_path / ABOUT_FILE).unlink()
     assert own_weight(tmp_path) == 1.0
-    (tmp_path / ABOUT_FILE).write_text("{")
-    with pytest.raises(ConfigError, match="expected what training a re-ranker wrote"):
-        own_weight(tmp_path)
+    for damaged in ("{", '{"max_length": 40, "base": "x", "weight": 3}'):
+        (tmp_path / ABOUT_FILE).write_text(damaged)
+        with pytest.raises(ConfigError, match="expected what training a re-ranker wrote"):
+            own_weight(tmp_path)

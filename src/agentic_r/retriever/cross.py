@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
@@ -53,7 +53,7 @@ class About(msgspec.Struct, frozen=True):
 
     max_length: int
     base: str
-    weight: float = 1.0
+    weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
 
 def own_weight(folder: Path) -> float:
