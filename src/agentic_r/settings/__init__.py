@@ -202,6 +202,13 @@ class UtilityConfig(msgspec.Struct, frozen=True):
         bool,
         Meta(description="Rule graded: of equal passages prefer those that save searches."),
     ] = True
+    unanswered: Annotated[
+        Literal["drop", "relevance"],
+        Meta(
+            description="Rule graded: searches after which the agent never succeeds are dropped, "
+            "or judged by relevance alone."
+        ),
+    ] = "drop"
     samples: Annotated[
         int, Meta(ge=1, description="Continuations averaged per candidate; 1 decodes greedily.")
     ] = 1

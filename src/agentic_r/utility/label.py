@@ -200,6 +200,7 @@ def rule_of(settings: UtilityConfig) -> Rule:
             settings.per_question,
             settings.margin,
             settings.fewer_searches,
+            settings.unanswered,
         )
     return UpstreamRule(
         settings.relevance,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentic_r.types import Utility
-from agentic_r.utility.rules.graded import GradedRule
+from agentic_r.utility.rules.graded import GradedRule, Unanswered
 from agentic_r.utility.rules.verdict import (
     ANSWERED,
     NO_CORRECT,
@@ -86,6 +86,19 @@ def test_fewer_searches_break_ties() -> None:
     assert GradedRule(fewer_searches=False).verdict(tied).positives == (0, 1)
 
 
+def test_without_success_relevance_decides_where_that_is_wanted() -> None:
+    rule = GradedRule(unanswered="relevance")
+    known = [row(0, 90, 0.0), row(1, 95, 0.0), row(2, 70, 0.0), row(3, 98, read=True), row(4, 10)]
+    assert RULE.verdict(known).reason == NO_CORRECT
+    found = rule.verdict(known)
+    assert (found.positives, found.pool, found.reason) == ((1, 0), (2, 3, 4), "")
+    assert rule.verdict([row(0, 90, None), row(1, 10)]).needed == (0,)
+    assert rule.verdict([row(0, 90, why="failed: gone"), row(1, 10)]).reason == NOT_MEASURED
+    assert rule.verdict([row(0, 90, 1.0), row(1, 95, 0.0), row(2, 10)]).positives == (0,)
+    (example,), _ = select("d", "q", known, rule=rule)
+    assert example.targets is not None and example.targets[:2] == (0.475, 0.45)
+
+
 def test_targets_are_graded_and_follow_the_passages_of_the_example() -> None:
     known = rows((80, 0.0), (70, 1.0), (20, None))
     assert RULE.verdict(known).targets == (0.4, 0.7, 0.1)
@@ -126,11 +139,17 @@ candidate = st.tuples(
 )
 
 
-@given(st.lists(candidate, max_size=20), st.sampled_from((0.0, 10.0, 100.0)))
+@given(
+    st.lists(candidate, max_size=20),
+    st.sampled_from((0.0, 10.0, 100.0)),
+    st.sampled_from(("drop", "relevance")),
+)
 def test_lazy_equals_exhaustive_and_the_promises_hold(
-    table: list[tuple[float | None, float, dict[str, object]]], margin: float
+    table: list[tuple[float | None, float, dict[str, object]]],
+    margin: float,
+    unanswered: Unanswered,
 ) -> None:
-    rule = GradedRule(margin=margin)
+    rule = GradedRule(margin=margin, unanswered=unanswered)
     open_ = [
         row(n, relevance, None, **{**more, "further": None})
         for n, (relevance, _, more) in enumerate(table)
@@ -154,9 +173,9 @@ def test_lazy_equals_exhaustive_and_the_promises_hold(
         assert open_[n].content not in texts
         assert not open_[n].correctness
     for n in verdict.positives:
-        assert open_[n].correctness
+        assert open_[n].correctness or unanswered == "relevance"
         assert not open_[n].read
         assert (open_[n].relevance or 0.0) >= rule.threshold
-    if verdict.positives:
+    if verdict.positives and (unanswered == "drop" or open_[verdict.positives[0]].correctness):
         best = max(each.correctness or 0.0 for each in open_ if each.relevance is not None)
         assert open_[verdict.positives[0]].correctness == best

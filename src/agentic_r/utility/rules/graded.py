@@ -9,6 +9,7 @@ the training set.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -24,6 +25,9 @@ from agentic_r.utility.rules.verdict import (
     reachable,
 )
 
+Unanswered = Literal["drop", "relevance"]
+"""What becomes of a search after which the agent never succeeds."""
+
 
 class GradedRule(msgspec.Struct, frozen=True):
     """Positives are the best passages within a margin, negatives those that are safe to push away.
@@ -37,6 +41,9 @@ class GradedRule(msgspec.Struct, frozen=True):
     one whose measurement failed is spared too. Those already read are taken first. A search
     needs one negative at least.
 
+    A search after which the agent never succeeds says nothing of its passages, since a later search
+    may be what failed: it is dropped, or with `unanswered = "relevance"` judged by relevance.
+
     Needed are the relevance levels from the top down, each whole, until a fully correct one is
     found, and then those within `margin` below it; where none is fully correct, all down to
     the threshold. Nothing else that was measured counts. Targets are relevance / 100 x
@@ -49,6 +56,7 @@ class GradedRule(msgspec.Struct, frozen=True):
     per_question: int = 4
     margin: float = 10.0
     fewer_searches: bool = True
+    unanswered: Unanswered = "drop"
 
     def verdict(self, rows: Sequence[Utility]) -> Verdict:
         """Judge one search by its candidates in rank order."""
@@ -62,9 +70,11 @@ class GradedRule(msgspec.Struct, frozen=True):
             return Verdict(needed=needed)
         rows = self._needed_only(rows, floor)
         positives = self._positives(rows)
-        if not positives:
-            failed = any(rows[rank].failed for rank in self._eligible(rows))
-            return Verdict(reason=NOT_MEASURED if failed else NO_CORRECT)
+        if not positives and any(rows[rank].failed for rank in self._eligible(rows)):
+            return Verdict(reason=NOT_MEASURED)
+        if not positives and self.unanswered == "drop":
+            return Verdict(reason=NO_CORRECT)
+        positives = positives or self._near(rows, self._eligible(rows))
         pool = tuple(rank for rank in known if self._negative(rows, rank, positives))
         targets = tuple(_target(row, full) for row in rows)
         first = tuple(rank for rank in pool if rows[rank].read)
@@ -115,10 +125,13 @@ class GradedRule(msgspec.Struct, frozen=True):
         if not correct:
             return ()
         best = max(rows[rank].gain or 0.0 for rank in correct)
-        tied = [rank for rank in correct if rows[rank].gain == best]
-        tied.sort(key=lambda rank: self._order(rows[rank]))
-        lowest = (rows[tied[0]].relevance or 0.0) - self.margin
-        near = [rank for rank in tied if (rows[rank].relevance or 0.0) >= lowest]
+        return self._near(rows, [rank for rank in correct if rows[rank].gain == best])
+
+    def _near(self, rows: Sequence[Utility], tied: Sequence[int]) -> tuple[int, ...]:
+        """Of passages that add the same, those at most the margin less relevant than the best."""
+        ranked = sorted(tied, key=lambda rank: self._order(rows[rank]))
+        lowest = (rows[ranked[0]].relevance or 0.0) - self.margin
+        near = [rank for rank in ranked if (rows[rank].relevance or 0.0) >= lowest]
         return tuple(_once(rows, near))
 
     def _order(self, row: Utility) -> tuple[float, float, int]:
