@@ -32,6 +32,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "correctness alone": ("--utility.signals", "correctness"),
     "no continued searches": ("--utility.continued_searches", "false"),
     "graded rule": GRADED,
+    "graded rule, unanswered by relevance": (*GRADED, "--utility.unanswered", "relevance"),
     "graded rule, no margin": (*GRADED, "--utility.margin", "0"),
     "graded rule, two searches a question": (*GRADED, "--utility.per_question", "2"),
     "graded rule, gain over no passage": (*GRADED, "--utility.baseline", "true"),
