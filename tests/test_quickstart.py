@@ -16,11 +16,11 @@ SHORT = {
     "world.cities": 16,
     "world.films": 14,
     "world.novels": 14,
-    "world.train_questions": 120,
+    "world.train_questions": 80,
     "world.dev_questions": 10,
     "world.test_questions": 60,
     "evaluation.ks": "[1, 3]",
-    "retriever.train.batch": 8,
+    "retriever.train.batch": 16,
 }
 
 
