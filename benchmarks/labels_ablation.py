@@ -26,18 +26,18 @@ from agentic_r.manifest import Manifest, read
 SHARED = ("--loop.iterations", "1", "--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 
 DEFAULT = "default"
-GRADED = ("--utility.rule", "graded")
+UPSTREAM = ("--utility.rule", "upstream")
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "relevance alone": ("--utility.signals", "relevance"),
-    "correctness alone": ("--utility.signals", "correctness"),
+    "upstream rule": UPSTREAM,
+    "relevance alone": (*UPSTREAM, "--utility.signals", "relevance"),
+    "correctness alone": (*UPSTREAM, "--utility.signals", "correctness"),
+    "without success dropped": ("--utility.unanswered", "drop"),
+    "no margin": ("--utility.margin", "0"),
+    "two searches a question": ("--utility.per_question", "2"),
+    "gain over no passage": ("--utility.baseline", "true"),
     "no continued searches": ("--utility.continued_searches", "false"),
-    "graded rule": GRADED,
-    "graded rule, unanswered by relevance": (*GRADED, "--utility.unanswered", "relevance"),
-    "graded rule, no margin": (*GRADED, "--utility.margin", "0"),
-    "graded rule, two searches a question": (*GRADED, "--utility.per_question", "2"),
-    "graded rule, gain over no passage": (*GRADED, "--utility.baseline", "true"),
-    "graded rule and targets": (*GRADED, "--retriever.train.loss", "listwise-kl"),
-    "temperature .02": ("--retriever.train.temperature", "0.02"),
+    "graded targets": ("--retriever.train.loss", "listwise-kl"),
+    "temperature 0.02": ("--retriever.train.temperature", "0.02"),
     "15 negatives": ("--retriever.train.negatives", "15"),
     "query alone": ("--retriever.input", "query"),
     "question and query": ("--retriever.input", "question+query"),
@@ -62,7 +62,7 @@ def run(runs: str, seed: int, variant: str, rest: Sequence[str]) -> Measured:
     """Run a variant, or take what is there. Raises DataError where the program fails."""
     base = f"ablation-{seed}"
     own = VARIANTS.get(variant, ())
-    name = base if variant == DEFAULT else f"{base}-{variant.replace(',', '').replace(' ', '-')}"
+    name = base if variant == DEFAULT else f"{base}-{variant.replace(' ', '-')}"
     settings = [*SHARED, "--runs", runs, "--seed", str(seed), *own, *rest]
     fork = [] if variant == DEFAULT else ["--fork", name]
     do("loop", "--name", base, *settings, *fork)

@@ -38,6 +38,7 @@ UPSTREAM = (
     *("--retriever.train.recipe", "upstream"),
     *("--retriever.train.temperature", "0.01"),
     *("--retriever.train.negatives", "15"),
+    *("--utility.rule", "upstream"),
     *("--utility.continued_searches", "false"),
 )
 
