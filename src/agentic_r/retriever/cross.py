@@ -70,6 +70,16 @@ def own_weight(folder: Path) -> float:
         raise ConfigError(f"{path}: {error}; expected what training a re-ranker wrote") from None
 
 
+def _read(folder: Path, **options: Any) -> tuple[Any, Any]:
+    """Read tokenizer and model, fp32, from a folder alone."""
+    with quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, **options
+        )
+    return tokenizer, model
+
+
 class CrossEncoder:
     """Scores (query, passage) pairs; higher is better."""
 
@@ -92,13 +102,7 @@ class CrossEncoder:
         folder = find_folder(name)
         check_seal(folder)
         try:
-            with quiet():
-                tokenizer = transformers.AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True
-                )
-                model = transformers.AutoModelForSequenceClassification.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-                )
+            tokenizer, model = _read(folder, use_safetensors=True)
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"retriever.rerank.model: {name!r}: {first_line(error)}; expected a cross-encoder"
@@ -126,18 +130,9 @@ class CrossEncoder:
         folder = find_folder(name)
         check_seal(folder)
         try:
-            with quiet(), torch.random.fork_rng():
+            with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                tokenizer = transformers.AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True
-                )
-                model = transformers.AutoModelForSequenceClassification.from_pretrained(
-                    folder,
-                    num_labels=1,
-                    local_files_only=True,
-                    dtype=torch.float32,
-                    attn_implementation="eager",
-                )
+                tokenizer, model = _read(folder, num_labels=1, attn_implementation="eager")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ConfigError(
                 f"re-ranker {name!r}: {first_line(error)}; expected an encoder or a checkpoint "

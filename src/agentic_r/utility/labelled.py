@@ -126,7 +126,7 @@ def collect(rows: Iterable[Labelled], *, rule: Rule = UPSTREAM, seed: int = 0) -
         for reason, count in reasons.items():
             dropped[reason] += count
         measured = {(each.trajectory_id, each.search) for each in row.utilities}
-        dropped[NOTHING_FOUND] += max(0, row.searches - len(measured))
+        dropped[NOTHING_FOUND] += row.searches - len(measured)
         dropped[NO_TURNS] += row.no_turns
     report = {reason: count for reason, count in dropped.items() if count}
     return Labels(ordered, tuple(examples), report, _costs(ordered, len(examples)))
