@@ -58,7 +58,7 @@ TRIALS = {
     for batch in ("16", "32")
     for epochs in ("1", "2", "4")
 }
-"""What is tried of learning rate, batch and epochs: as many as of ours, see docs/log.md."""
+"""What is tried of learning rate, batch and epochs: about as many as of ours (docs/log.md)."""
 
 LEGS = (Leg(ONE_HOP, 900, 2e-3), Leg(THREE_HOPS, 200, 2e-3), Leg(THREE_HOPS, 900, 1e-3, 0.4))
 """How the foreign agent is made."""

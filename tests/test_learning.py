@@ -93,6 +93,7 @@ def test_query_side_and_reranker_from_the_command_line(
     assert train(config, *options, learner="reranker") == 0
     said = capsys.readouterr().out
     assert "in-batch accuracy" in said
+    assert "Re-ranker: " in said
     folder = tmp_path / "runs" / "small"
     stage = folder / "iteration-1"
     assert (stage / "reranker" / "model" / "config.json").is_file()

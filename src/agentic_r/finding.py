@@ -102,6 +102,16 @@ def reranker_weight(config: Config) -> float:
     return settings.weight or own_weight(find_folder(settings.model))
 
 
+def reranked_name(config: Config) -> str:
+    """Return what a re-ranker adds to a retriever's name, nothing where there is none.
+
+    Raises ConfigError as `reranker_weight` does.
+    """
+    if not config.retriever.rerank.model:
+        return ""
+    return ", reranked" if reranker_weight(config) else ", re-ranker of weight 0"
+
+
 def open_store(config: Config) -> Store:
     """Open the vector engine of a config, which its retriever.kind names.
 

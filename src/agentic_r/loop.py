@@ -21,7 +21,7 @@ from pathlib import Path
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
-from agentic_r.finding import compose
+from agentic_r.finding import compose, reranked_name
 from agentic_r.given import Given, read_given
 from agentic_r.learning import (
     CurvePoint,
@@ -324,9 +324,7 @@ def latest_retrieval(
         return retrieval.retriever, retrieval.key
 
     retriever, key = compose(config, loop.data.corpus, dense)
-    if config.retriever.rerank.model:
-        name += ", reranked"
-    return loop, Retrieval(retriever, key), name
+    return loop, Retrieval(retriever, key), name + reranked_name(config)
 
 
 def _latest_dense(loop: Loop) -> tuple[Retrieval, str]:

@@ -48,6 +48,7 @@ def reranker_trained(
         "dev": fingerprint(dev),
     }
     facts = loop.settings("retriever.rerank") | {"base": base, "seed": seed, "k": retriever.k}
+    del facts["weight"]  # how it is used later, and no part of what it is
     stage = loop.run.stage(name, facts, inputs)
     model = stage.folder / "model"
     if not stage.done:

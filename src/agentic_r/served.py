@@ -16,7 +16,7 @@ from agentic_r.agent.query import read_form
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import ConfigError
-from agentic_r.finding import LOCAL, compose, finish, open_reranker, reranker_key
+from agentic_r.finding import LOCAL, compose, finish, open_reranker, reranked_name, reranker_key
 from agentic_r.io import user_cache
 from agentic_r.loop import open_run, run_folder
 from agentic_r.parts import load_encoder, open_corpus, open_encoder
@@ -105,7 +105,8 @@ class Opening:
         )
         name, batch = "shards", None
         if reranker is not None:
-            name, batch = "shards, reranked", max(1, PAIRS // settings.rerank.depth)
+            name += reranked_name(self.config)
+            batch = max(1, PAIRS // settings.rerank.depth)
         model, form = encoder.settings.base, self._base_form()
         offer = Offer(name, key, model, form, retriever, encoder, engine, batch)
         return Served(shards, (offer,), None, reranker, shards)
@@ -130,7 +131,7 @@ class Opening:
             name = dense[0].name if name == "dense" else f"{name} ({dense[0].name} dense)"
         most = None
         if reranker is not None:
-            name += ", reranked"
+            name += reranked_name(self.config)
             most = max(1, PAIRS // settings.rerank.depth)
         if dense:
             model = f"{dense[0].model}, {settings.kind}" if settings.kind != "dense" else ""
