@@ -83,15 +83,18 @@ def foreign(folder: Path) -> Path:
 
 
 def tuned(runs: str, upstream: Upstream, rest: Sequence[str]) -> str:
-    """Return the trial with the best dev EM, the first of equals."""
-    found = {}
-    for trial, own in TRIALS.items():
-        name = f"{upstream.name}-trial-{trial}"
-        settings = (*SHARED, "--runs", runs, "--seed", str(TUNED_ON), "--loop.iterations", "1")
-        settings = (*settings, "--name", name)
-        settings = (*settings, "--retriever.input", upstream.form, *UPSTREAM, *own, *rest)
-        do("train", "retriever", *settings)
-        do("evaluate", "--split", "dev", *settings)
+    """Return the trial with the best dev EM, the first of equals.
+
+    All but the first are forks of it, so that rollouts and labels are made once.
+    """
+    found: dict[str, float] = {}
+    names = {trial: f"{upstream.name}-trial-{trial}" for trial in TRIALS}
+    first, *_ = names.values()
+    shared = (*SHARED, "--runs", runs, "--seed", str(TUNED_ON), "--loop.iterations", "1")
+    shared = (*shared, "--name", first, "--retriever.input", upstream.form, *UPSTREAM)
+    for trial, name in names.items():
+        fork = ("--fork", name) if found else ()
+        do("evaluate", "--split", "dev", *shared, *TRIALS[trial], *rest, *fork)
         dev = records(Path(runs) / name / "dev" / "iteration-1-k-1", TUNED_ON)
         found[trial] = sum(each.em for each in dev) / len(dev)
     print("\nupstream's recipe, dev EM on seed 9: " + str(found), flush=True)

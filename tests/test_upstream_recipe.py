@@ -24,6 +24,7 @@ def play(runs: Path, given: Sequence[str]) -> None:
         row(runs / name / "evaluation" / "iteration-2-k-1", 20 if "ours" in name else 15)
         row(runs / name / "evaluation" / "untouched-question-query-k-1", 5)
     elif "--split" in given:
+        name = given[given.index("--fork") + 1] if "--fork" in given else name
         row(runs / name / "dev" / "iteration-1-k-1", 30 if name.endswith("1e-4-32-4") else 10)
     elif given[0] == "evaluate":
         for label, right in (("untouched", 4), ("upstream", 8), ("ours", 16)):
@@ -46,7 +47,11 @@ def test_upstream_is_tuned_on_a_seed_of_its_own_and_compared_in_pairs(
     monkeypatch.setattr("program.agentic_r", program)
     monkeypatch.setattr(recipe, "foreign", lambda folder: folder / "made")
     assert recipe.main(["--runs", str(tmp_path), "--seeds", "0", "1"]) == 0
-    trials = 2 * len(recipe.TRIALS)
+    trials = len(recipe.TRIALS)
+    assert ["--fork" in given for given in asked[:trials]] == [False, *[True] * (trials - 1)]
+    assert {given[given.index("--name") + 1] for given in asked[:trials]} == {
+        "upstream-trial-1e-4-16-1"
+    }
     assert {given[given.index("--seed") + 1] for given in asked[:trials]} == {"9"}
     loops = [given for given in asked[trials:] if given[0] == "loop"]
     assert [given[given.index("--name") + 1] for given in loops] == [
