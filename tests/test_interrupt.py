@@ -10,6 +10,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from agentic_r.cli import main
 from agentic_r.testing.server import serving
 
 from .checkpoint import checkpoint, needs_tiny
@@ -75,3 +78,50 @@ def test_stopped_while_a_server_is_asked(tmp_path: Path) -> None:
     trajectories = read_lines(rows)
     assert len({row["question"]["id"] for row in trajectories}) == len(trajectories) > 20
     assert {row["stop"] for row in trajectories} <= {"answered", "budget", "invalid", "length"}
+
+
+class Dropping:
+    """A thing in whose finaliser a signal comes in, where Python drops what is raised."""
+
+    def __init__(self, how: signal.Signals) -> None:
+        self.how = how
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.how)
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_a_finaliser_drops_is_sent_anew(
+    how: signal.Signals,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work(*_: object) -> None:
+        Dropping(how)  # the first is dropped, and so is the second
+        again = [Dropping(how)]
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            again.clear()
+            time.sleep(0.001)
+
+    monkeypatch.setattr("agentic_r.verbs.status", work)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["status", "runs"]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    told = capsys.readouterr().err
+    assert told == "\nagentic-r: stopped; the same command goes on from here\n"
+
+
+def test_other_errors_in_finalisers_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("broken")
+
+    heard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: heard.append(lost.exc_type))
+    monkeypatch.setattr("agentic_r.verbs.status", lambda options: Broken() and None)
+    assert main(["status", "runs"]) == 0
+    assert heard == [ValueError]

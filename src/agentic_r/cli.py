@@ -34,8 +34,9 @@ class Terminated(KeyboardInterrupt):
 def terminable() -> Iterator[None]:
     """Let SIGTERM end what runs inside as Ctrl-C does, so that it closes what it has opened.
 
-    `serve` has handlers of its own. Outside the main thread, where none can be set, nothing is
-    changed.
+    Both are raised wherever the program is, and Python drops what is raised in a finaliser: that
+    is sent anew. `serve` has handlers of its own. Outside the main thread, where none can be set,
+    nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -44,10 +45,26 @@ def terminable() -> Iterator[None]:
     def end(*_: Any) -> NoReturn:
         raise Terminated
 
+    told, anew = sys.unraisablehook, list[threading.Timer]()
+
+    def dropped(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            told(lost)
+            return
+        number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+        # Later, since what is raised in here is dropped too.
+        anew.append(threading.Timer(0.01, os.kill, (os.getpid(), number)))
+        anew[-1].daemon = True
+        anew[-1].start()
+
     before = signal.signal(signal.SIGTERM, end)
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
+        sys.unraisablehook = told
+        for timer in anew:
+            timer.cancel()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -7,6 +7,7 @@ one process on the whole batch, whatever the number of processes.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,15 @@ def join() -> Processes:
             dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_PATIENCE)
         else:
             dist.init_process_group("gloo", timeout=_PATIENCE)
+        atexit.register(_leave)
     return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def _leave() -> None:
+    # A group that the end of the program finds at work can take the program down with it:
+    # "terminate called without an active exception", after everything was done.
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _sum(gradients: Sequence[torch.Tensor]) -> None:
