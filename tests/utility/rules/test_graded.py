@@ -73,6 +73,7 @@ def test_what_was_read_before_is_a_negative_first_and_no_positive() -> None:
     assert "p0" in example.negatives
     assert "p2" not in example.negatives
     assert len(example.negatives) == 3
+    assert found.targets[:3] == (0.0, 0.95, 0.0)
 
 
 def test_a_repeated_text_is_one_positive() -> None:
@@ -97,6 +98,9 @@ def test_without_success_relevance_decides_where_that_is_wanted() -> None:
     assert rule.verdict([row(0, 90, 1.0), row(1, 95, 0.0), row(2, 10)]).positives == (0,)
     (example,), _ = select("d", "q", known, rule=rule)
     assert example.targets is not None and example.targets[:2] == (0.475, 0.45)
+    passages = example.positives + example.negatives
+    targets = dict(zip(passages, example.targets, strict=True))
+    assert targets["p3"] == 0.0, "what was read is no better than the positives"
 
 
 def test_targets_are_graded_and_follow_the_passages_of_the_example() -> None:

@@ -47,7 +47,8 @@ class GradedRule(msgspec.Struct, frozen=True):
     Needed are the relevance levels from the top down, each whole, until a fully correct one is
     found, and then those within `margin` below it; where none is fully correct, all down to
     the threshold. Nothing else that was measured counts. Targets are relevance / 100 x
-    (1 + share of the reachable gain) / 2, the gain of what was not measured counting as 0.
+    (1 + share of the reachable gain) / 2, the gain of what was not measured counting as 0; what
+    the agent has read before adds nothing, so that its target is 0.
     """
 
     threshold: float = 60.0
@@ -161,4 +162,6 @@ def _once(rows: Sequence[Utility], ranks: Iterable[int]) -> list[int]:
 
 
 def _target(row: Utility, full: float) -> float:
+    if row.read:
+        return 0.0
     return round((row.relevance or 0.0) / 100 * (1 + (row.gain or 0.0) / full) / 2, 4)
