@@ -143,9 +143,11 @@ def test_examples_are_what_the_labels_say(made: Made) -> None:
             assert example["question_id"].startswith("train-")
             assert len(example["negatives"]) == len(set(example["negatives"])) == 5
             assert not set(example["negatives"]) & set(example["positives"])
+            # Where the agent never succeeds afterwards, relevance decides alone.
+            most = max(each["correctness"] or 0.0 for each in candidates.values())
             for id in example["positives"]:
                 assert candidates[id]["relevance"] >= 60.0
-                assert candidates[id]["correctness"] == 1.0
+                assert candidates[id]["correctness"] == most
             assert {*example["positives"], *example["negatives"]} <= set(candidates)
 
 

@@ -22,6 +22,7 @@ from agentic_r.utility.select import NO_CORRECT, NO_RELEVANT, NOT_MEASURED
 from agentic_r.utility.subanswers import HopSubAnswers
 
 SETTINGS = UtilityConfig(candidates=8, negatives=4)
+UPSTREAM = msgspec.structs.replace(SETTINGS, rule="upstream")
 FILMS = 9
 
 
@@ -148,7 +149,8 @@ def test_searches_inside_a_continuation_are_labelled_once_and_one_level_deep() -
 
 
 def test_with_relevance_alone_nothing_is_continued_and_nothing_followed() -> None:
-    labels = labelled(runs(3), settings=msgspec.structs.replace(SETTINGS, signals="relevance"))
+    alone = msgspec.structs.replace(UPSTREAM, signals="relevance")
+    labels = labelled(runs(3), settings=alone)
     assert (labels.costs.continuations, labels.costs.continued) == (0, 0)
     assert labels.examples
 
@@ -258,7 +260,11 @@ def test_searches_without_a_sub_answer_and_without_success_are_counted() -> None
             for start in starts
         ]
 
-    assert labelled([one], continue_=wrong).report == {NO_CORRECT: len(one.searches)}
+    for rule in (UPSTREAM, msgspec.structs.replace(SETTINGS, unanswered="drop")):
+        dropped = labelled([one], continue_=wrong, settings=rule)
+        assert dropped.report == {NO_CORRECT: len(one.searches)}
+    judged = labelled([one], continue_=wrong)
+    assert (judged.report, len(judged.examples)) == ({}, len(one.searches))
 
 
 class Few(Corpus):
@@ -269,14 +275,18 @@ class Few(Corpus):
 
 
 def test_searches_with_few_candidates_or_none_are_labelled_or_counted() -> None:
-    labels = labelled(runs(3), retriever=Few())
+    labels = labelled(runs(3), retriever=Few(), settings=UPSTREAM)
     found = Counter((each.trajectory_id, each.search) for each in labels.utilities)
     assert set(found.values()) == {5}
     assert {name for name, _ in found} == {"q0", "q2"}
     assert labels.report == {NOTHING_FOUND: 1}
     assert labels.costs.searches == labels.costs.kept + 1
     assert all(len(each.negatives) == 4 for each in labels.examples)
-    assert labelled(runs(3), retriever=Few(), settings=UtilityConfig()).examples == ()
+    many = msgspec.structs.replace(UPSTREAM, negatives=15)
+    assert labelled(runs(3), retriever=Few(), settings=many).examples == ()
+    graded = labelled(runs(3), retriever=Few())
+    assert graded.report == labels.report
+    assert all(1 <= len(each.negatives) <= 4 for each in graded.examples)
 
 
 class Failing(OfflineJudge):

@@ -181,7 +181,7 @@ class UtilityConfig(msgspec.Struct, frozen=True):
     rule: Annotated[
         Literal["upstream", "graded"],
         Meta(description="Rule that selects positives and negatives."),
-    ] = "upstream"
+    ] = "graded"
     signals: Annotated[
         Literal["both", "relevance", "correctness"],
         Meta(description="Rule upstream: go by both signals, or by one alone (ablation)."),
@@ -208,7 +208,7 @@ class UtilityConfig(msgspec.Struct, frozen=True):
             description="Rule graded: searches after which the agent never succeeds are dropped, "
             "or judged by relevance alone."
         ),
-    ] = "drop"
+    ] = "relevance"
     samples: Annotated[
         int, Meta(ge=1, description="Continuations averaged per candidate; 1 decodes greedily.")
     ] = 1

@@ -16,7 +16,7 @@ from agentic_r.utility.rules.verdict import (
 )
 from agentic_r.utility.select import select
 
-RULE = GradedRule()
+RULE = GradedRule(unanswered="drop")
 
 
 def row(
@@ -88,7 +88,7 @@ def test_fewer_searches_break_ties() -> None:
 
 
 def test_without_success_relevance_decides_where_that_is_wanted() -> None:
-    rule = GradedRule(unanswered="relevance")
+    rule = GradedRule()
     known = [row(0, 90, 0.0), row(1, 95, 0.0), row(2, 70, 0.0), row(3, 98, read=True), row(4, 10)]
     assert RULE.verdict(known).reason == NO_CORRECT
     found = rule.verdict(known)

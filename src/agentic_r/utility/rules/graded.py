@@ -57,7 +57,7 @@ class GradedRule(msgspec.Struct, frozen=True):
     per_question: int = 4
     margin: float = 10.0
     fewer_searches: bool = True
-    unanswered: Unanswered = "drop"
+    unanswered: Unanswered = "relevance"
 
     def verdict(self, rows: Sequence[Utility]) -> Verdict:
         """Judge one search by its candidates in rank order."""
