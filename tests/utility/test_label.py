@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentic_r.config import UtilityConfig
-from agentic_r.errors import DataError, LLMError
+from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.io import Rows
 from agentic_r.metrics import answer_in, exact_match
 from agentic_r.protocols import SEPARATOR, JudgeRequest
@@ -153,6 +153,8 @@ def test_with_relevance_alone_nothing_is_continued_and_nothing_followed() -> Non
     labels = labelled(runs(3), settings=alone)
     assert (labels.costs.continuations, labels.costs.continued) == (0, 0)
     assert labels.examples
+    with pytest.raises(ConfigError, match="with the rule graded, which needs both"):
+        labelled(runs(3), settings=msgspec.structs.replace(SETTINGS, signals="relevance"))
 
 
 def test_lazy_labels_equal_exhaustive_ones_at_a_fraction_of_the_continuations() -> None:

@@ -14,7 +14,7 @@ import msgspec
 from tqdm import tqdm
 
 from agentic_r.config import UtilityConfig
-from agentic_r.errors import DataError
+from agentic_r.errors import ConfigError, DataError
 from agentic_r.protocols import Judge, Retriever, Reward, SubAnswers
 from agentic_r.types import Trajectory, Utility
 from agentic_r.utility.candidates import Known, candidates_at
@@ -191,8 +191,16 @@ def label(
 
 
 def rule_of(settings: UtilityConfig) -> Rule:
-    """The selection rule that the settings name."""
+    """The selection rule that the settings name.
+
+    Raises ConfigError for one signal alone with the graded rule, which needs both.
+    """
     if settings.rule == "graded":
+        if settings.signals != "both":
+            raise ConfigError(
+                f"utility.signals: got {settings.signals!r} with the rule graded, which needs "
+                'both; set utility.rule to "upstream" or utility.signals to "both"'
+            )
         return GradedRule(
             settings.relevance,
             settings.max_positives,
