@@ -71,9 +71,9 @@ def results(run: Path) -> dict[str, Any]:
         if path.name == "report.html":
             found[name] = "there"
         elif path.name == "curve.jsonl":
-            found[name] = [_without_seconds(line) for line in read_lines(path)]
+            found[name] = [without_seconds(line) for line in read_lines(path)]
         elif path.suffix == ".json":
-            found[name] = _without_seconds(read_json(path))
+            found[name] = without_seconds(read_json(path))
         else:
             found[name] = path.read_bytes()
     return found
@@ -84,16 +84,16 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [name for name in sorted(one | other) if one.get(name) != other.get(name)]
 
 
-def _without_seconds(value: Any) -> Any:
+def without_seconds(value: Any) -> Any:
     """Leave out how long things took, and the digests of files that say so."""
     if isinstance(value, dict):
         dropped = ("seconds", "stages", "row.json", "curve.jsonl")
         return {
-            key: _without_seconds(held)
+            key: without_seconds(held)
             for key, held in value.items()
             if key not in dropped and not key.endswith("_seconds")
         }
-    return [_without_seconds(held) for held in value] if isinstance(value, list) else value
+    return [without_seconds(held) for held in value] if isinstance(value, list) else value
 
 
 def written(folder: Path) -> dict[str, tuple[int, int]]:

@@ -23,7 +23,7 @@ from agentic_r.stage import status
 
 from .checkpoint import checkpoint, needs_tiny
 from .retriever.conftest import NAMES, make_checkpoint
-from .runs import differences, read_json, read_lines, results, write_config
+from .runs import differences, read_json, read_lines, results, without_seconds, write_config
 
 SOURCE = str(Path(agentic_r.__file__).parents[1])
 LIMIT = 900.0
@@ -125,11 +125,16 @@ def finish(config: Path, folder: Path) -> None:
 
 
 def rows(run: Path) -> dict[str, list[bytes]]:
-    """The whole lines of every file of rows, finished or not."""
+    """The whole lines of every file of rows, finished or not.
+
+    Those of a curve come without their seconds: a step done again after a kill takes another time.
+    """
     found = {}
     for path in run.rglob("*.jsonl"):
-        lines = path.read_bytes().splitlines(keepends=True)
-        found[str(path.relative_to(run))] = [line for line in lines if line.endswith(b"\n")]
+        lines = [line for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")]
+        if path.name == "curve.jsonl":
+            lines = [json.dumps(without_seconds(json.loads(line))).encode() for line in lines]
+        found[str(path.relative_to(run))] = lines
     return found
 
 
