@@ -80,6 +80,10 @@ def test_stopped_while_a_server_is_asked(tmp_path: Path) -> None:
     assert {row["stop"] for row in trajectories} <= {"answered", "budget", "invalid", "length"}
 
 
+def late(*_: object) -> None:
+    raise AssertionError("a signal came in after the end")
+
+
 class Dropping:
     """A thing in whose finaliser a signal comes in, where Python drops what is raised."""
 
@@ -98,12 +102,8 @@ def test_what_a_finaliser_drops_is_sent_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def work(*_: object) -> None:
-        Dropping(how)  # the first is dropped, and so is the second
-        again = [Dropping(how)]
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            again.clear()
-            time.sleep(0.001)
+        Dropping(how)
+        time.sleep(60)
 
     monkeypatch.setattr("agentic_r.verbs.status", work)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -113,6 +113,26 @@ def test_what_a_finaliser_drops_is_sent_anew(
         signal.signal(signal.SIGINT, before)
     told = capsys.readouterr().err
     assert told == "\nagentic-r: stopped; the same command goes on from here\n"
+
+
+def test_what_was_sent_anew_does_not_come_in_after_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first of two ends the work; the second has just been sent, or is about to be."""
+
+    def work(*_: object) -> None:
+        for _ in range(2):
+            Dropping(signal.SIGTERM)
+        time.sleep(0.0099)
+
+    monkeypatch.setattr("agentic_r.verbs.status", work)
+    before = signal.signal(signal.SIGTERM, late)
+    try:
+        for _ in range(100):
+            assert main(["status", "runs"]) in (0, 143)
+            time.sleep(0.002)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_other_errors_in_finalisers_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from agentic_r import verbs
@@ -65,6 +66,12 @@ def terminable() -> Iterator[None]:
         sys.unraisablehook = told
         for timer in anew:
             timer.cancel()
+        # One may have sent its signal a moment ago: it must not come in after the end.
+        for timer in anew:
+            with suppress(KeyboardInterrupt):
+                timer.join()
+        with suppress(KeyboardInterrupt):
+            time.sleep(0.001)
         signal.signal(signal.SIGTERM, before)
 
 
