@@ -123,7 +123,7 @@ def test_what_was_sent_anew_does_not_come_in_after_the_end(
     def work(*_: object) -> None:
         for _ in range(2):
             Dropping(signal.SIGTERM)
-        time.sleep(0.0099)
+        time.sleep(0.001)
 
     monkeypatch.setattr("agentic_r.verbs.status", work)
     before = signal.signal(signal.SIGTERM, late)

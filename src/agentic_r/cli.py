@@ -46,17 +46,27 @@ def terminable() -> Iterator[None]:
     def end(*_: Any) -> NoReturn:
         raise Terminated
 
-    told, anew = sys.unraisablehook, list[threading.Timer]()
+    told, anew = sys.unraisablehook, list[threading.Thread]()
+    hooked = over = False
+
+    def send(number: signal.Signals) -> None:
+        while hooked and not over:  # what is raised in the hook is dropped too
+            time.sleep(0.001)
+        if not over:
+            os.kill(os.getpid(), number)
 
     def dropped(lost: sys.UnraisableHookArgs) -> None:
+        nonlocal hooked
         if not isinstance(lost.exc_value, KeyboardInterrupt):
             told(lost)
             return
         number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-        # Later, since what is raised in here is dropped too.
-        anew.append(threading.Timer(0.01, os.kill, (os.getpid(), number)))
-        anew[-1].daemon = True
-        anew[-1].start()
+        hooked = True
+        try:
+            anew.append(threading.Thread(target=send, args=(number,), daemon=True))
+            anew[-1].start()
+        finally:
+            hooked = False
 
     before = signal.signal(signal.SIGTERM, end)
     sys.unraisablehook = dropped
@@ -64,12 +74,11 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = told
-        for timer in anew:
-            timer.cancel()
+        over = True
         # One may have sent its signal a moment ago: it must not come in after the end.
-        for timer in anew:
+        for each in anew:
             with suppress(KeyboardInterrupt):
-                timer.join()
+                each.join()
         with suppress(KeyboardInterrupt):
             time.sleep(0.001)
         signal.signal(signal.SIGTERM, before)
