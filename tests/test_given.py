@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from agentic_r.agent.agent import SearchAgent
 from agentic_r.cli import main
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
@@ -22,8 +23,10 @@ from agentic_r.given import (
     read_given,
 )
 from agentic_r.io import read_jsonl, write_jsonl
+from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.settings import GivenConfig
+from agentic_r.testing import ScriptedLLM
 from agentic_r.types import Example, Passage, Question, Search, Trajectory, Turn
 
 from .runs import read_json, read_lines, write_config
@@ -197,6 +200,23 @@ def test_what_does_not_go_together_is_refused(
         files.read()
 
 
+def test_what_was_sent_is_put_into_the_runs_form(files: Files) -> None:
+    """Trajectories of the bare query, as upstream's first iteration has them (contracts B3)."""
+    agent = SearchAgent(
+        ScriptedLLM(lambda prompt: ""), BM25Retriever(CORPUS), "search-r1", form="question+query"
+    )
+    found, changed = files.read().in_form(agent)
+    [trajectory] = found.trajectories
+    assert changed == 2
+    assert [each.sent for each in trajectory.searches] == [
+        f"{QUESTION.text} [SEP] {query}" for query in ASKED
+    ]
+    assert [each.query for each in trajectory.searches] == list(ASKED)
+    again, changed = found.in_form(agent)
+    assert not changed and again == found
+    assert files.read().in_form(agent.using(form="query"))[1] == 0
+
+
 def test_candidates_need_trajectories(files: Files) -> None:
     with pytest.raises(ConfigError, match=r"given.trajectories: got nothing"):
         files.read(trajectories=())
@@ -275,3 +295,18 @@ def test_the_agent_answers_what_is_not_given(tmp_path: Path) -> None:
         "searches": 0,
         "given": 4,
     }
+
+
+def test_a_run_says_that_what_was_given_was_sent_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    assert main(["label", str(config), "--retriever.input", "query"]) == 0
+    source = tmp_path / "runs" / "small" / "iteration-1" / "rollouts" / "trajectories.jsonl"
+    given = ("--given.trajectories", f'["{source}"]', "--retriever.input", "question+query")
+    capsys.readouterr()
+    assert main(["label", str(config), "--name", "again", *given]) == 0
+    assert "given searches had sent the retriever something else" in capsys.readouterr().out
+    labels = tmp_path / "runs" / "again" / "iteration-1" / "labels"
+    examples = read_jsonl(labels / "examples.jsonl", Example)
+    assert examples and all(" [SEP] " in each.query for each in examples)

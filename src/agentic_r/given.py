@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from agentic_r.agent.agent import SearchAgent
+from agentic_r.agent.query import ruler_of, sent_anew
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
 from agentic_r.errors import ConfigError, DataError
@@ -42,6 +44,22 @@ class Given:
     )
     subanswers: Mapping[tuple[str, str, str], Sequence[str | None]] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def in_form(self, agent: SearchAgent) -> tuple[Given, int]:
+        """Return the same with every search sent as the agent would, and how many were not.
+
+        The retriever is trained on what it will be sent; upstream's first iteration sends the
+        query alone and trains on question and query (contracts B3, B7).
+        """
+        ruler = ruler_of(agent.retriever)
+        own = [sent_anew(each, agent.dialect, agent.form, ruler) for each in self.trajectories]
+        pairs = zip(self.trajectories, own, strict=True)
+        changed = sum(
+            old.sent != new.sent
+            for before, after in pairs
+            for old, new in zip(before.searches, after.searches, strict=True)
+        )
+        return replace(self, trajectories=own), changed
 
     @property
     def digests(self) -> dict[str, str]:

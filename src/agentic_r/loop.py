@@ -213,6 +213,12 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     untouched = index(loop, "base/index", base)
     yield "base/index"
     current, encoder = untouched, base
+    given, otherwise = given.in_form(loop.agent(untouched.retriever))
+    if otherwise:
+        say(
+            f"{otherwise:,} given searches had sent the retriever something else; labels and "
+            f"training have what retriever.input sends: {config.retriever.input}"
+        )
     supervised = config.agent.train.method == "supervised"
     for number in range(1, config.loop.iterations + 1):
         name = f"iteration-{number}"

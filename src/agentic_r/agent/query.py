@@ -16,7 +16,7 @@ import msgspec
 
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.io import write_atomic
-from agentic_r.protocols import SEPARATOR, Retriever, Ruler
+from agentic_r.protocols import SEPARATOR, Dialect, Retriever, Ruler
 from agentic_r.types import Trajectory, Turn
 
 Form = Literal["query", "question+query", "question+reasoning+query", "question+history+query"]
@@ -104,6 +104,40 @@ def sent(
     # The question is sent as it is, also where it is empty.
     context = [part for at, part in enumerate(parts) if part.text or at == 0]
     return fitted(context, query, ruler)
+
+
+def sent_by(
+    dialect: Dialect, trajectory: Trajectory, turn: Turn, query: str, form: str, ruler: Ruler | None
+) -> str:
+    """Return `sent` with question and reasoning as a dialect puts them, where it does."""
+    question = getattr(dialect, "question", None)
+    reasoning = getattr(dialect, "reasoning", None)
+    return sent(
+        trajectory,
+        turn,
+        query,
+        form,
+        ruler,
+        question=question(trajectory.question) if question is not None else None,
+        reasoning=reasoning(turn) if reasoning is not None else None,
+    )
+
+
+def sent_anew(
+    trajectory: Trajectory, dialect: Dialect, form: str, ruler: Ruler | None
+) -> Trajectory:
+    """Return the trajectory with `sent` of every search in another form; what was found stays."""
+    before = msgspec.structs.replace(trajectory, turns=())
+    for turn in trajectory.turns:
+        searches = tuple(
+            msgspec.structs.replace(
+                each, sent=sent_by(dialect, before, turn, each.query, form, ruler)
+            )
+            for each in turn.searches
+        )
+        again = msgspec.structs.replace(turn, searches=searches)
+        before = msgspec.structs.replace(before, turns=(*before.turns, again))
+    return before
 
 
 def thought(turn: Turn, query: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from agentic_r.agent.engine import OnRows, side_by_side
 from agentic_r.agent.needs import capabilities, needed, require
-from agentic_r.agent.query import check, ruler_of, sent
+from agentic_r.agent.query import check, ruler_of, sent_by
 from agentic_r.agent.searches import SearchQueue
 from agentic_r.errors import ConfigError, ContextError, LLMError, OutageError
 from agentic_r.protocols import LLM, Capabilities, Completion, Dialect, Retriever, Ruler, Sampling
@@ -233,17 +233,7 @@ class Asking:
         return msgspec.structs.replace(turn, observation=observation)
 
     async def _one(self, query: str, turn: Turn, trajectory: Trajectory) -> Search:
-        question = getattr(self._dialect, "question", None)
-        reasoning = getattr(self._dialect, "reasoning", None)
-        string = sent(
-            trajectory,
-            turn,
-            query,
-            self._form,
-            self._ruler,
-            question=question(trajectory.question) if question is not None else None,
-            reasoning=reasoning(turn) if reasoning is not None else None,
-        )
+        string = sent_by(self._dialect, trajectory, turn, query, self._form, self._ruler)
         return Search(query, string, await self._queue.search(string))
 
 
