@@ -68,6 +68,22 @@ def test_upstream_rows_are_one_positive_each(tmp_path: Path) -> None:
     assert [score["em"] for score in rows[0]["scores"]] == [1.0, 0.0, 0.0]
 
 
+def test_upstream_relevance_becomes_the_targets_and_goes_back(tmp_path: Path) -> None:
+    targets = (0.95, 0.9, 0.9, 0.2)
+    graded = [Example("d", "1", "Q [SEP] q", ("p-0", "p-1"), ("p-3", "p-2"), targets)]
+    write_training_set(tmp_path / "data.jsonl", "upstream", graded)
+    assert read_training_set(tmp_path / "data.jsonl", "upstream").examples == graded
+
+
+def test_upstream_scores_are_one_for_each_passage(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    write_training_set(path, "upstream", EXAMPLES)
+    [first, *rest] = [json.loads(line) for line in path.read_text().splitlines()]
+    write_jsonl(path, [*rest, {**first, "scores": first["scores"][1:]}])
+    with pytest.raises(DataError, match=r"row 3, question 'train_1': got 2 scores for 3 pass"):
+        read_training_set(path, "upstream")
+
+
 def test_row_numbers_are_mapped_when_asked_and_refused_otherwise() -> None:
     rows = [Example("d", "q", "s", ("0",), ("8", "3"))]
     assert by_row_number(rows, CORPUS)[0].negatives == ("p-8", "p-3")

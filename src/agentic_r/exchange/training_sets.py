@@ -134,8 +134,18 @@ def _read_ours(path: Path, dataset: str) -> TrainingSet:
 
 
 def _read_upstream(path: Path, dataset: str) -> TrainingSet:
-    """Rows that follow each other and differ in their positive alone are one example."""
+    """Rows that follow each other and differ in their positive alone are one example.
+
+    Relevance alone becomes the targets, for that is all upstream's trainer takes of the scores
+    (contracts B7); exact match has ordered the passages already.
+    """
     rows = read_jsonl(path, TrainingRow)
+    for number, row in enumerate(rows, start=1):
+        if len(row.scores) != len(row.passage_ids):
+            raise DataError(
+                f"{path}: row {number}, question {row.query_id!r}: got {len(row.scores)} scores "
+                f"for {len(row.passage_ids)} passages, expected one each"
+            )
     same = groupby(
         rows,
         lambda row: (
@@ -151,7 +161,9 @@ def _read_upstream(path: Path, dataset: str) -> TrainingSet:
         members = list(group)
         sent = f"{members[0].question}{SEPARATOR}{query}" if members[0].question else query
         positives = tuple(row.passage_ids[0] for row in members)
-        examples.append(Example(name, question_id, sent, positives, negatives))
+        scores = (*(row.scores[0] for row in members), *members[0].scores[1:])
+        targets = tuple(score.local_utility for score in scores)
+        examples.append(Example(name, question_id, sent, positives, negatives, targets))
     return TrainingSet(examples, {})
 
 
@@ -229,7 +241,10 @@ def _write_upstream(path: Path, examples: Sequence[Example], corpus: Corpus | No
 
 
 def _upstream_rows(example: Example) -> Iterator[TrainingRow]:
-    """One row a positive; the targets stand as relevance, 1 and 0 where there are none."""
+    """One row a positive; the targets stand as relevance, 1 and 0 where there are none.
+
+    An example does not know its turn nor what was searched before, which no trainer reads.
+    """
     question, found, query = example.query.partition(SEPARATOR)
     targets = example.targets or (
         *(1.0 for _ in example.positives),
