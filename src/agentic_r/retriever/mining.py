@@ -35,6 +35,9 @@ def mine(
     """
     rows = {passage.id: row for row, passage in enumerate(corpus)}
     keys = [content_key(passage.contents) for passage in corpus]
+    copies: dict[bytes, list[int]] = {}
+    for row, key in enumerate(keys):
+        copies.setdefault(key, []).append(row)
     # Copies go by one name, the one that the examples use where they have the passage.
     named = [id for x in batches.examples for id in (*x.positives, *x.negatives)]
     names: dict[bytes, str] = {}
@@ -47,7 +50,7 @@ def mine(
         lowest = min(float(scores[rows[id]]) for id in example.positives)
         taken = {keys[rows[id]] for id in (*useful, *example.negatives)}
         scores[scores > margin * lowest] = -torch.inf
-        scores[[row for row, key in enumerate(keys) if key in taken]] = -torch.inf
+        scores[[row for key in taken for row in copies[key]]] = -torch.inf
         top = scores.topk(min(len(scores), 2 * count))
         found.append(_fresh(top, keys, names, count))
     return found
