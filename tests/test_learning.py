@@ -11,6 +11,7 @@ import pytest
 from agentic_r.cli import main
 from agentic_r.data.questions import Questions
 from agentic_r.exchange.training_sets import write_training_set
+from agentic_r.io import write_jsonl
 from agentic_r.learning import asked_hops
 from agentic_r.types import Example, Question
 
@@ -37,6 +38,13 @@ def read(path: Path) -> list[dict[str, float]]:
         (
             ["--retriever.train.recipe", "upstream", "--retriever.train.loss", "listwise-kl"],
             "recipe",
+        ),
+        (
+            [
+                *("--retriever.input", "question+reasoning+query"),
+                *("--retriever.train.patience", "2"),
+            ],
+            "retriever.train.hold_out: got 0, expected more",
         ),
     ],
 )
@@ -108,6 +116,34 @@ def test_query_side_and_reranker_from_the_command_line(
     assert capsys.readouterr().out.startswith("iteration 1 retriever")
     assert main(["evaluate", str(config), "--split", "dev", *FAST, *options]) == 0
     assert "re-ranked iteration 1, k=2" in capsys.readouterr().out
+
+
+def test_a_published_file_needs_no_questions_and_no_agent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The corpus and upstream's rows; the agent that the config names cannot be loaded here."""
+    corpus, given = tmp_path / "corpus.jsonl", tmp_path / "retriever_training_data.jsonl"
+    write_jsonl(corpus, ({"id": f"p{n}", "contents": f"text {n}"} for n in range(9)))
+    rows = [
+        Example("d", f"q{n}", f"Who? [SEP] query {n}", (str(n),), ("6", "7", "8")) for n in range(6)
+    ]
+    write_training_set(given, "upstream", rows)
+    files = f'[data]\nsource = "files"\ncorpus = "{corpus}"\n'
+    config = write_config(tmp_path, files, runs=tmp_path / "runs", agent="no/such-model")
+    options = ["--examples", str(given), "--form", "upstream", "--row-numbers"]
+    assert train(config, *options, "--retriever.train.loss", "rank-net") == 0
+    assert "--retriever.base" in capsys.readouterr().out
+
+
+def test_a_file_with_texts_brings_its_passages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "rows.jsonl"
+    row = {"positive": "Ulm is a city.", "negative_1": "Bread is food."}
+    write_jsonl(given, ({"anchor": f"query {n}", **row} for n in range(6)))
+    config = write_config(tmp_path, runs=tmp_path / "runs", agent="no/such-model")
+    assert train(config, "--examples", str(given), "--form", "sentence-transformers") == 0
+    assert "--retriever.base" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from agentic_r.retriever.objective import check_recipe
 from agentic_r.retriever.together import train_together
 from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import Config, RetrieverTrainConfig
-from agentic_r.steps import Loop
+from agentic_r.steps import Workspace
 from agentic_r.training.trackers import check_tracker
 from agentic_r.types import Example, Search, Trajectory, Turn
 
@@ -56,6 +56,13 @@ def check_training(config: Config, base: Encoder) -> None:
     """
     settings = config.retriever.train
     check_recipe(settings)
+    chosen = settings.keep == "best" or settings.patience
+    if chosen and not settings.hold_out and config.retriever.input == "question+reasoning+query":
+        raise ConfigError(
+            'retriever.train.hold_out: got 0, expected more, such as 0.1, for keep = "best" or '
+            "patience with this retriever.input: the hops of dev questions are asked without the "
+            "agent's reasoning, and what is best without it need not be best with it"
+        )
     longest = max(settings.matryoshka, default=1)
     if longest > base.dimension:
         raise ConfigError(
@@ -71,38 +78,38 @@ def check_training(config: Config, base: Encoder) -> None:
 
 
 def trained(
-    loop: Loop,
+    place: Workspace,
     name: str,
     examples: Sequence[Example],
     start: Encoder,
     base: Encoder,
 ) -> tuple[Encoder, list[CurvePoint]]:
     """Train the encoder on the examples; `base` encodes the passages of a query side alone."""
-    settings = loop.config.retriever.train
-    kept, dev = watched(loop, examples)
+    settings = place.config.retriever.train
+    kept, dev = watched(place, examples)
     inputs = {
         "encoder": start.fingerprint,
         "examples": fingerprint(list(examples)),
-        "corpus": loop.data.corpus.digest,
+        "corpus": place.data.corpus.digest,
         "dev": fingerprint(dev) if settings.evaluations else "",
     }
-    facts = loop.settings("retriever.train") | {"seed": loop.config.seed}
-    stage = loop.run.stage(name, facts, inputs)
+    facts = place.settings("retriever.train") | {"seed": place.config.seed}
+    stage = place.run.stage(name, facts, inputs)
     model = stage.folder / "model"
     if not stage.done:
         result = train_together(
             start,
-            loop.data.corpus,
+            place.data.corpus,
             kept,
             settings,
-            loop.config.seed,
+            place.config.seed,
             stage.folder,
             dev=dev,
             passage_encoder=base if settings.side == "query" else None,
-            name=f"{loop.config.name} {name}",
+            name=f"{place.config.name} {name}",
             on_step=lambda _: stage.tick(),
         )
-        save_form(model, loop.config.retriever.input)  # first: saving names every file there is
+        save_form(model, place.config.retriever.input)  # first: saving names every file there is
         result.encoder.save(model, notes(settings, len(kept), result))
         for file, kind, rows in (
             (CURVE_FILE, CurvePoint, result.curve),
@@ -114,21 +121,21 @@ def trained(
         counts = {"examples": len(kept), "steps": len(result.curve)}
         stage.finish(counts, precision=result.precision, kept_step=result.step)
     with stage.rows(CURVE_FILE, CurvePoint) as points:
-        return load_encoder(loop.config, str(model)), points.rows
+        return load_encoder(place.config, str(model)), points.rows
 
 
-def watched(loop: Loop, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+def watched(place: Workspace, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """Choose what is learned from and what dev hit@k is measured on.
 
     With `hold_out`, a share of the examples' questions; else the hops of dev questions, as far as
     they name their passage.
     """
-    settings = loop.config.retriever.train
+    settings = place.config.retriever.train
     if settings.hold_out:
-        return hold_out(examples, settings.hold_out, loop.config.seed)
+        return hold_out(examples, settings.hold_out, place.config.seed)
     if not settings.evaluations:
         return list(examples), []
-    return list(examples), asked_hops(loop.data.dev, loop.config.retriever.input)
+    return list(examples), asked_hops(place.data.dev, place.config.retriever.input)
 
 
 def asked_hops(questions: Questions, form: str) -> list[Example]:

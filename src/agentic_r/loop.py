@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentic_r.config import Config
+from agentic_r.data.corpus import Corpus
+from agentic_r.data.questions import Questions
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.finding import compose, reranked_name
@@ -29,12 +31,14 @@ from agentic_r.learning import (
     trained,
 )
 from agentic_r.parts import (
+    Data,
     check_servers,
     gold_known,
     load_encoder,
     open_agent,
     open_data,
     open_encoder,
+    open_passages,
 )
 from agentic_r.practice import agent_trained, refuse_unfit, reinforced
 from agentic_r.protocols import Retriever
@@ -47,6 +51,7 @@ from agentic_r.steps import (
     Nothing,
     Retrieval,
     System,
+    Workspace,
     index,
     labels,
     measured,
@@ -139,19 +144,24 @@ def train_on(
     """Train the base encoder on a file of examples; returns the stage's folder `given/retriever`.
 
     `form` is a format of `exchange.training_sets`; with `row_numbers` its passages are rows of
-    the corpus, as upstream names them. Raises DataError where the file is malformed or names
+    the corpus, as upstream names them. Neither questions nor an agent are needed, and a format
+    that holds texts brings its own passages. Raises DataError where the file is malformed or names
     passages that the corpus does not have, RunError where another file was trained on before.
     """
     from agentic_r.exchange.training_sets import by_row_number, check_ids, read_training_set
 
-    loop = open_loop(run, config)
     base = open_encoder(config)
     check_training(config, base)
-    examples = read_training_set(path, form).examples
+    examples, passages = read_training_set(path, form)
+    if passages:
+        about = f"the passages of {Path(path).name}"
+        data = Data(Corpus([*passages.values()]), Questions(), Questions(), Questions(), about)
+    else:
+        data = open_passages(config)
     if row_numbers:
-        examples = by_row_number(examples, loop.data.corpus)
-    check_ids(examples, loop.data.corpus)
-    trained(loop, "given/retriever", examples, base, base)
+        examples = by_row_number(examples, data.corpus)
+    check_ids(examples, data.corpus)
+    trained(Workspace(run, config, data), "given/retriever", examples, base, base)
     return run.folder / "given" / "retriever"
 
 

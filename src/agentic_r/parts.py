@@ -92,6 +92,14 @@ def open_data(config: Config) -> Data:
     return Data(corpus, train, dev, test, about)
 
 
+def open_passages(config: Config) -> Data:
+    """Open what training on a given file needs: the corpus, and questions where any are named."""
+    if config.data.source == "world" or config.data.questions:
+        return open_data(config)
+    corpus, about = open_corpus(config)
+    return Data(corpus, Questions(), Questions(), Questions(), about)
+
+
 def require_questions(config: Config) -> None:
     """Refuse, with a ConfigError, a config without questions: an index alone needs none."""
     if config.data.source == "files" and not config.data.questions:

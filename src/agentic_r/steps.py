@@ -40,12 +40,22 @@ from agentic_r.utility.subanswers import KnownSubAnswers
 
 
 @dataclass(frozen=True)
-class Loop:
-    """What all stages share: the run, its config, the data and the agent's language model."""
+class Workspace:
+    """What a stage without an agent needs: the run, its config and the data."""
 
     run: Run
     config: Config
     data: Data
+
+    def settings(self, table: str) -> dict[str, Any]:
+        """Return the settings of one table of the config that results depend on."""
+        return settings_of(self.config, table)
+
+
+@dataclass(frozen=True)
+class Loop(Workspace):
+    """What all stages share: a workspace, and the agent's language model."""
+
     llm: LLM
     llm_key: str
 
@@ -66,10 +76,6 @@ class Loop:
         for name in ("prompt_file", "invalid_file"):
             settings[name] = settings[name] and digest_file(Path(settings[name]))
         return settings
-
-    def settings(self, table: str) -> dict[str, Any]:
-        """Return the settings of one table of the config that results depend on."""
-        return settings_of(self.config, table)
 
     def with_llm(self, llm: LLM, key: str) -> Loop:
         """Return the same loop with another language model for the agent."""
