@@ -72,14 +72,19 @@ class Loop(Workspace):
 
     def agent_settings(self) -> dict[str, Any]:
         """Return the agent's settings that a rollout depends on."""
-        settings = self.settings("agent")
-        for name in ("prompt_file", "invalid_file"):
-            settings[name] = settings[name] and digest_file(Path(settings[name]))
-        return settings
+        return by_content(self.settings("agent"))
 
     def with_llm(self, llm: LLM, key: str) -> Loop:
         """Return the same loop with another language model for the agent."""
         return replace(self, llm=llm, llm_key=key)
+
+
+def by_content(settings: dict[str, Any]) -> dict[str, Any]:
+    """Put the digest of a file in place of its name, where a setting names one."""
+    return {
+        key: digest_file(Path(value)) if key.endswith("_file") and value else value
+        for key, value in settings.items()
+    }
 
 
 def settings_of(config: Config, table: str) -> dict[str, Any]:
@@ -341,7 +346,7 @@ def _labels_stage(
 ) -> Stage:
     """Open the stage of labels of trajectories, given by their digest."""
     settings = {
-        "utility": loop.settings("utility"),
+        "utility": by_content(loop.settings("utility")),
         "sub_answers": loop.config.data.sub_answers,
         "agent": loop.agent_settings(),
         "k": agent.k,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agentic_r.config import UtilityConfig
-from agentic_r.errors import ConfigError
+from agentic_r.errors import ConfigError, DataError
 from agentic_r.utility.by_rule import ContainmentJudge, GoldJudge, OfflineJudge
 from agentic_r.utility.judge import LLMJudge
 from agentic_r.utility.judges import NAMES, named_judge, open_judge, open_subanswers
@@ -36,6 +36,19 @@ def test_sub_answers_come_from_hops_or_the_judges_own_model(tmp_path: Path) -> N
     assert isinstance(open_subanswers(settings, "hops", judge), HopSubAnswers)
     with pytest.raises(ConfigError, match=r"needs a judge: set utility\.judge to its URL"):
         open_subanswers(settings, "judge", OfflineJudge())
+
+
+def test_both_prompts_may_be_the_users_own(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.txt", tmp_path / "bad.txt"
+    good.write_text("=== system ===\nGrade.\n=== user ===\n{query} {passages} {trajectory}\n")
+    bad.write_text("=== system ===\nGrade.\n=== user ===\nNothing to fill in.\n")
+    settings = UtilityConfig(judge=URL, judge_prompt_file=str(good))
+    assert isinstance(open_judge(settings), LLMJudge)
+    with pytest.raises(DataError, match=r"bad.txt: expected \{query\} in the user message"):
+        open_judge(UtilityConfig(judge=URL, judge_prompt_file=str(bad)))
+    with pytest.raises(DataError, match=r"bad.txt: expected \{trajectory\} in the user message"):
+        spoilt = UtilityConfig(judge=URL, subanswer_prompt_file=str(bad))
+        open_subanswers(spoilt, "judge", open_judge(spoilt))
 
 
 def test_judges_to_compare_are_named_with_their_model() -> None:

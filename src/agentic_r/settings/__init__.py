@@ -162,6 +162,14 @@ class UtilityConfig(msgspec.Struct, frozen=True):
     judge_tokens: Annotated[
         int, Meta(ge=1, description="New tokens per reply of the judge; thinking needs more.")
     ] = 1000
+    judge_prompt_file: Annotated[
+        str,
+        Meta(description="Your own words for grading, with {query} and {passages} in them."),
+    ] = ""
+    subanswer_prompt_file: Annotated[
+        str,
+        Meta(description="Your own words for asking sub-answers, with {trajectory} in them."),
+    ] = ""
     judge_concurrency: Annotated[
         int, Meta(ge=1, description="Requests to the judge's server at once.")
     ] = 16

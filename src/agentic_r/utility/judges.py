@@ -27,7 +27,8 @@ def open_judge(
 
     `log` keeps what a server answered in this run, and with it what that cost.
 
-    Raises ConfigError where its model cannot be loaded.
+    Raises ConfigError where its model cannot be loaded, DataError for a prompt file that does
+    not hold what it must.
     """
     if settings.judge == "offline":
         return OfflineJudge()
@@ -74,7 +75,10 @@ def open_subanswers(
     if chat is None:
         raise ConfigError("data.sub_answers = judge needs a judge: set utility.judge to its URL")
     said = LLMSubAnswers(
-        chat, structured=settings.structured == "auto", max_tokens=settings.judge_tokens
+        chat,
+        structured=settings.structured == "auto",
+        prompt_file=settings.subanswer_prompt_file,
+        max_tokens=settings.judge_tokens,
     )
     return said if store is None else CachedSubAnswers(said, _store(store))
 
@@ -105,6 +109,7 @@ def _remote(settings: UtilityConfig, log: Path | None) -> LLMJudge:
         anchors=settings.anchors,
         about=settings.judge_input,
         structured=settings.structured == "auto",
+        prompt_file=settings.judge_prompt_file,
         max_tokens=settings.judge_tokens,
     )
 
