@@ -47,7 +47,7 @@ class CrossEncoderJudge:
                 max_length=self._length,
                 padding=True,
                 return_tensors="pt",
-            )
+            ).to(self._model.device)
             with torch.inference_mode():
                 logits = self._model(**inputs).logits.float()
             one = logits.shape[1] == 1
@@ -121,7 +121,10 @@ class LikelihoodJudge:
             ids[number, : len(row)] = torch.tensor(row)
             mask[number, : len(row)] = 1
         with torch.inference_mode():
-            logits: torch.Tensor = self._model(input_ids=ids, attention_mask=mask).logits
+            device = self._model.device
+            logits: torch.Tensor = self._model(
+                input_ids=ids.to(device), attention_mask=mask.to(device)
+            ).logits.cpu()
         values = []
         for number, row in enumerate(rows):
             end = len(row)
@@ -170,5 +173,10 @@ def _load(model: str, kind: str) -> tuple[Any, Any]:
             f"utility.judge_name: cannot load {model!r} as {kind}: {first}; "
             "give the folder of such a model"
         ) from error
-    loaded.eval()
-    return loaded, tokenizer
+    return loaded.eval().to(_device()), tokenizer
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
