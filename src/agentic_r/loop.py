@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agentic_r.agent.agent import SearchAgent
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
@@ -223,12 +224,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     untouched = index(loop, "base/index", base)
     yield "base/index"
     current, encoder = untouched, base
-    given, otherwise = given.in_form(loop.agent(untouched.retriever))
-    if otherwise:
-        say(
-            f"{otherwise:,} given searches had sent the retriever something else; labels and "
-            f"training have what retriever.input sends: {config.retriever.input}"
-        )
+    given = _as_sent(given, loop.agent(untouched.retriever), say)
     supervised = config.agent.train.method == "supervised"
     for number in range(1, config.loop.iterations + 1):
         name = f"iteration-{number}"
@@ -268,6 +264,17 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     for system in systems(outcome, untouched):
         outcome.add(measured(loop, data.test, system))
     yield "evaluation"
+
+
+def _as_sent(given: Given, agent: SearchAgent, say: Callable[[str], None]) -> Given:
+    """Have given searches send what this run's agent sends, and say where that changes them."""
+    again, changed = given.in_form(agent)
+    if changed:
+        say(
+            f"{changed:,} given searches had sent the retriever something else; labels and "
+            f"training have what retriever.input sends: {agent.form}"
+        )
+    return again
 
 
 def _refuse_no_examples(name: str, found: Labels) -> None:

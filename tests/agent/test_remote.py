@@ -330,6 +330,26 @@ def test_what_a_chat_server_refuses_by_name_is_left_out_from_then_on() -> None:
         asyncio.run(llm.chat("s", "u", Sampling()))
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_a_schema_is_sent_unless_the_server_refuses_schemas(able: bool) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        if not able and "response_format" in bodies[-1]:
+            refusal = {"error": {"message": "response_format is not supported by this model"}}
+            return httpx.Response(400, json=refusal)
+        return httpx.Response(200, json={"choices": [{"message": {"content": "[80]"}}]})
+
+    llm = replying(RemoteLLM("http://127.0.0.1:1", "m"), handler)
+    schema = {"type": "object", "properties": {"scores": {"type": "array"}}}
+    for user in ("one", "two"):
+        assert asyncio.run(llm.structured("s", user, Sampling(max_tokens=9), schema)) == "[80]"
+    held = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
+    sent = [body.get("response_format") for body in bodies]
+    assert sent == ([held, held] if able else [held, None, None])
+
+
 def test_a_judge_that_used_up_its_tokens_is_told_which_setting_to_raise() -> None:
     reply = {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}
     answer = httpx.Response(200, json=reply)
