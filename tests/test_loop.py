@@ -120,7 +120,10 @@ def test_rows_follow_from_their_records(made: Made) -> None:
 def test_labelling_says_what_it_cost(made: Made) -> None:
     assert len(made.report["labelling"]) == 2
     for number, cost in enumerate(made.report["labelling"], 1):
-        assert set(cost) == {"searches", "kept", "continuations", "exhaustive"}
+        counts = {"searches", "kept", "continuations", "exhaustive"}
+        assert set(cost) == {*counts, "judge_calls", "subanswer_calls"}
+        # The offline judge asks no language model.
+        assert cost["judge_calls"] == cost["subanswer_calls"] == 0
         folder = made.folder / f"iteration-{number}" / "labels"
         utilities = read_lines(folder / "utilities.jsonl")
         searches = {(u["trajectory_id"], u["search"]) for u in utilities}
@@ -195,6 +198,8 @@ def test_what_is_printed(made: Made) -> None:
         assert row["name"] in made.printed
     assert f"{100 * made.report['gain']['em']:+.1f} points" in made.printed
     assert str(made.folder / "report.html") in made.printed
+    for cost in made.report["labelling"]:
+        assert f"{cost['searches']} searches labelled, {cost['kept']} kept" in made.printed
 
 
 def test_running_it_again_does_nothing(

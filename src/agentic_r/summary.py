@@ -98,7 +98,14 @@ def _model(model: str, name: str) -> str:
 
 def _labelling(iteration: Iteration) -> Labelling:
     costs = iteration.labels.costs
-    return Labelling(costs.searches, costs.kept, costs.continuations, costs.exhaustive)
+    return Labelling(
+        searches=costs.searches,
+        kept=costs.kept,
+        continuations=costs.continuations,
+        exhaustive=costs.exhaustive,
+        judge_calls=costs.judge_calls,
+        subanswer_calls=costs.subanswer_calls,
+    )
 
 
 def _curve(iteration: Iteration) -> Curve:

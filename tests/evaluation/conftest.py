@@ -162,7 +162,10 @@ def made_report() -> Report:
         rows=rows,
         gain=Gain(0.174, 0.129, 0.221, AFTER, BEFORE),
         comparisons=compared,
-        labelling=[Labelling(1391, 604, 2213, 27820), Labelling(1502, 811, 2598, 30040)],
+        labelling=[
+            Labelling(1391, 604, 2213, 27820, judge_calls=1402, subanswer_calls=410),
+            Labelling(1502, 811, 2598, 30040, judge_calls=1511),
+        ],
         drops=[
             {"no relevant candidate": 512, "no correct candidate": 270, "too few negatives": 5},
             {"no relevant candidate": 430, "no correct candidate": 261},

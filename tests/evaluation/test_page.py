@@ -184,6 +184,17 @@ def test_a_bare_report_renders_without_the_missing_parts(tmp_path: Path, report:
     assert "\N{EN DASH}" in page.text
 
 
+def test_calls_of_a_judge_are_shown_where_there_were_any(report: Report) -> None:
+    text = Page(render(report)).text.replace("\u202f", " ")
+    assert "calls for relevance calls for sub-answers calls a kept search" in text
+    assert "1 402 410 3.00" in text and "1 511 0 1.86" in text
+    free = [Labelling(10, 4, 20, 200), Labelling(10, 4, 20, 200)]
+    assert "calls for" not in Page(render(msgspec.structs.replace(report, labelling=free))).text
+    none = [Labelling(10, 0, 20, 200, judge_calls=12)]
+    text = Page(render(msgspec.structs.replace(report, labelling=none))).text
+    assert "12 0 \N{EN DASH}" in text
+
+
 def test_extreme_values_are_drawn(report: Report) -> None:
     zero = [Compared(AFTER, BEFORE, "em", 0.0, 0.0, 0.0, 4, 2)]
     odd = msgspec.structs.replace(

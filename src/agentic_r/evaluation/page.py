@@ -249,6 +249,8 @@ def _labelling(report: Report) -> list[dict[str, Any]]:
                 "cost": cost,
                 "saved": cost.exhaustive - cost.continuations,
                 "share": cost.continuations / cost.exhaustive if cost.exhaustive else 0.0,
+                "calls": cost.calls,
+                "each": cost.calls / cost.kept if cost.kept else None,
                 "drops": sorted(drops.items(), key=lambda item: (-item[1], item[0])),
             }
         )

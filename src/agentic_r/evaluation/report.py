@@ -77,6 +77,15 @@ class Labelling(msgspec.Struct, frozen=True):
     """Times the agent was run on from a candidate passage."""
     exhaustive: int
     """Times it would have been, had every candidate been tried: counted, not run."""
+    judge_calls: int = 0
+    """Calls of the judge's language model for relevance, second tries included."""
+    subanswer_calls: int = 0
+    """Calls of a language model for what a search ought to have found."""
+
+    @property
+    def calls(self) -> int:
+        """Calls of a language model in all."""
+        return self.judge_calls + self.subanswer_calls
 
 
 class Point(msgspec.Struct, frozen=True):
