@@ -119,6 +119,7 @@ def test_rows_follow_from_their_records(made: Made) -> None:
 
 def test_labelling_says_what_it_cost(made: Made) -> None:
     assert len(made.report["labelling"]) == 2
+    assert made.report["failures"] == [{}, {}]  # the rule and the reader cannot fail
     for number, cost in enumerate(made.report["labelling"], 1):
         counts = {"searches", "kept", "continuations", "exhaustive"}
         assert set(cost) == {*counts, "judge_calls", "subanswer_calls"}

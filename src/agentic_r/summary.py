@@ -45,6 +45,7 @@ def summarise_run(outcome: Outcome) -> Report:
         comparisons=compared,
         labelling=[_labelling(iteration) for iteration in outcome.iterations],
         drops=[dict(iteration.labels.report) for iteration in outcome.iterations],
+        failures=[iteration.labels.failures for iteration in outcome.iterations],
         curves=[_curve(iteration) for iteration in outcome.iterations],
         stages=_stage_times(outcome),
         spent=spent_in(outcome.loop.run.folder),

@@ -170,6 +170,13 @@ def made_report() -> Report:
             {"no relevant candidate": 512, "no correct candidate": 270, "too few negatives": 5},
             {"no relevant candidate": 430, "no correct candidate": 261},
         ],
+        failures=[
+            {
+                "relevance failed: the relevance could not be read": 37,
+                "correctness failed: HTTP 500": 4,
+            },
+            {},
+        ],
         curves=[made_curve(1), made_curve(2)],
         spent=[
             Spent("agent", 41_873, 18_204_118, 2_310_455, reused=12, cost=4.1169),

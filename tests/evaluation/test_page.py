@@ -128,6 +128,7 @@ def test_hostile_text_stays_text_wherever_it_stands(text: str, report: Report) -
         gain=msgspec.structs.replace(report.gain, name=text, over=f"{text} too"),
         comparisons=[Compared(text, f"{text} too", text, 0.1, 0.0, 0.2, 4, 2)],
         drops=[{text: 3}],
+        failures=[{text: 3}],
         stages=[StageTime(text, 1.0)],
         settings={text: text},
         limits=[text],
@@ -193,6 +194,19 @@ def test_calls_of_a_judge_are_shown_where_there_were_any(report: Report) -> None
     none = [Labelling(10, 0, 20, 200, judge_calls=12)]
     text = Page(render(msgspec.structs.replace(report, labelling=none))).text
     assert "12 0 \N{EN DASH}" in text
+
+
+def test_failures_stand_beside_the_drops_where_there_are_any(report: Report) -> None:
+    page = Page(render(report))
+    said = "iteration 1: relevance failed: the relevance could not be read 37 , correctness failed"
+    assert said in page.text and "makes no passage a positive" in page.text
+    for failures in ([], [{}, {}]):
+        text = Page(render(msgspec.structs.replace(report, failures=failures))).text
+        assert "could not be judged" not in text and "no correct candidate" in text
+    many = [{f"correctness failed: request {n:03} {'x' * 500}": 1 + n // 99 for n in range(100)}]
+    page = Page(render(msgspec.structs.replace(report, failures=many)))
+    assert page.text.count("failed: request") == 5 and "request 099" in page.text
+    assert "for other reasons 95" in page.text and "x" * 201 not in page.text
 
 
 def test_extreme_values_are_drawn(report: Report) -> None:

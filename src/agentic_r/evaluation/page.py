@@ -29,6 +29,9 @@ LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 28
 CLIP = 700
 """Characters of a passage that are shown."""
 
+REASONS = 5
+"""Reasons of failures that are shown an iteration: a server may word each of thousands anew."""
+
 POINTS = 300
 """Points of a curve that are drawn."""
 
@@ -239,10 +242,11 @@ def times(stages: Sequence[StageTime]) -> list[dict[str, Any]]:
 
 
 def _labelling(report: Report) -> list[dict[str, Any]]:
-    """What labelling cost, one entry an iteration, with what was saved and what was dropped."""
+    """What labelling cost, one entry an iteration, with what was saved, dropped and failed."""
     found = []
     for index, cost in enumerate(report.labelling):
-        drops = report.drops[index] if index < len(report.drops) else {}
+        drops = _by_count(report.drops, index)
+        failures = _by_count(report.failures, index)
         found.append(
             {
                 "iteration": index + 1,
@@ -251,10 +255,18 @@ def _labelling(report: Report) -> list[dict[str, Any]]:
                 "share": cost.continuations / cost.exhaustive if cost.exhaustive else 0.0,
                 "calls": cost.calls,
                 "each": cost.calls / cost.kept if cost.kept else None,
-                "drops": sorted(drops.items(), key=lambda item: (-item[1], item[0])),
+                "drops": drops,
+                "failures": failures[:REASONS],
+                "others": sum(count for _, count in failures[REASONS:]),
             }
         )
     return found
+
+
+def _by_count(found: Sequence[dict[str, int]], index: int) -> list[tuple[str, int]]:
+    """Order the reasons of one iteration by how often they came up."""
+    reasons = found[index] if index < len(found) else {}
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _case(case: Case) -> dict[str, Any]:

@@ -144,6 +144,8 @@ class Report(msgspec.Struct, frozen=True):
     """What labelling cost, one entry an iteration."""
     drops: list[dict[str, int]] = []
     """Searches that taught nothing, by reason, one entry an iteration."""
+    failures: list[dict[str, int]] = []
+    """Candidates that could not be judged or continued, by reason, one entry an iteration."""
     curves: list[Curve] = []
     """Training curves, one an iteration."""
     stages: list[StageTime] = []
