@@ -180,6 +180,12 @@ def test_the_rest_of_the_report(made: Made) -> None:
         assert [point["step"] for point in curve["points"]] == list(
             range(1, len(curve["points"]) + 1)
         )
+        folder = made.folder / f"iteration-{curve['iteration']}" / "retriever"
+        right = [step["accuracy"] for step in read_lines(folder / "curve.jsonl")]
+        assert [point["accuracy"] for point in curve["points"]] == right
+        assert curve["dev"] == read_lines(folder / "dev.jsonl") != []
+        assert curve["dev_k"] == 3
+    assert report["rerankers"] == []
     times = Counter((entry["stage"], entry["iteration"]) for entry in report["stages"])
     assert set(times.values()) == {1}
     assert {("rollouts", 1), ("labels", 2), ("evaluation", None)} <= set(times)

@@ -101,6 +101,19 @@ class Point(msgspec.Struct, frozen=True):
     """Learning rate of the step."""
     seconds: float = 0.0
     """Seconds since training began."""
+    accuracy: float | None = None
+    """In-batch accuracy of the step: queries whose best passage of the batch is a positive."""
+
+
+class DevMeasurement(msgspec.Struct, frozen=True):
+    """One measurement of a training on queries that it does not learn from."""
+
+    step: int
+    """Optimiser steps so far; 0 is before training."""
+    hit: float
+    """Share of queries with a wanted passage among the first k."""
+    mrr: float
+    """Mean reciprocal rank of the first wanted passage."""
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -112,6 +125,10 @@ class Curve(msgspec.Struct, frozen=True):
     """Training examples."""
     points: list[Point]
     """The curve, in order of steps."""
+    dev: list[DevMeasurement] = []
+    """Measurements on dev, in order of steps; empty where there was none."""
+    dev_k: int = 0
+    """k of `DevMeasurement.hit`; 0 where nothing was measured."""
 
 
 class StageTime(msgspec.Struct, frozen=True):
@@ -147,7 +164,9 @@ class Report(msgspec.Struct, frozen=True):
     failures: list[dict[str, int]] = []
     """Candidates that could not be judged or continued, by reason, one entry an iteration."""
     curves: list[Curve] = []
-    """Training curves, one an iteration."""
+    """Training curves of the retriever, one an iteration."""
+    rerankers: list[Curve] = []
+    """Training curves of the re-ranker, one an iteration that trained one."""
     stages: list[StageTime] = []
     """Where time went, in the order of the run."""
     spent: list[Spent] = []
