@@ -15,9 +15,7 @@ def main() -> None:
     labels = ar.label(trajectories, agent, judge=ar.OfflineJudge(), progress=False)
     examples = ar.select(labels)
 
-    cost = labels.costs
-    print(f"{cost.searches} searches, {cost.kept} kept as examples, dropped: {labels.report}")
-    print(f"{cost.continuations} continuations, {cost.exhaustive} would have been without laziness")
+    print(*labels.costs.lines(), f"dropped: {labels.report}", sep="\n")
     taught = {example.question_id for example in examples}
     for trajectory in [t for t in trajectories if t.question.id in taught][:2]:
         print(f"\n{trajectory.question.text}")

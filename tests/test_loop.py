@@ -119,8 +119,12 @@ def test_rows_follow_from_their_records(made: Made) -> None:
 
 def test_labelling_says_what_it_cost(made: Made) -> None:
     assert len(made.report["labelling"]) == 2
+    assert made.report["failures"] == [{}, {}]  # the rule and the reader cannot fail
     for number, cost in enumerate(made.report["labelling"], 1):
-        assert set(cost) == {"searches", "kept", "continuations", "exhaustive"}
+        counts = {"searches", "kept", "continuations", "exhaustive"}
+        assert set(cost) == {*counts, "judge_calls", "subanswer_calls"}
+        # The offline judge asks no language model.
+        assert cost["judge_calls"] == cost["subanswer_calls"] == 0
         folder = made.folder / f"iteration-{number}" / "labels"
         utilities = read_lines(folder / "utilities.jsonl")
         searches = {(u["trajectory_id"], u["search"]) for u in utilities}
@@ -176,6 +180,12 @@ def test_the_rest_of_the_report(made: Made) -> None:
         assert [point["step"] for point in curve["points"]] == list(
             range(1, len(curve["points"]) + 1)
         )
+        folder = made.folder / f"iteration-{curve['iteration']}" / "retriever"
+        right = [step["accuracy"] for step in read_lines(folder / "curve.jsonl")]
+        assert [point["accuracy"] for point in curve["points"]] == right
+        assert curve["dev"] == read_lines(folder / "dev.jsonl") != []
+        assert curve["dev_k"] == 3
+    assert report["rerankers"] == []
     times = Counter((entry["stage"], entry["iteration"]) for entry in report["stages"])
     assert set(times.values()) == {1}
     assert {("rollouts", 1), ("labels", 2), ("evaluation", None)} <= set(times)
@@ -195,6 +205,8 @@ def test_what_is_printed(made: Made) -> None:
         assert row["name"] in made.printed
     assert f"{100 * made.report['gain']['em']:+.1f} points" in made.printed
     assert str(made.folder / "report.html") in made.printed
+    for cost in made.report["labelling"]:
+        assert f"{cost['searches']} searches labelled, {cost['kept']} kept" in made.printed
 
 
 def test_running_it_again_does_nothing(

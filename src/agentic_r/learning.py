@@ -174,11 +174,16 @@ def notes(settings: RetrieverTrainConfig, examples: int, result: TrainResult) ->
     return lines
 
 
+def dev_points(folder: Path) -> list[DevPoint]:
+    """Return what the training in a stage's folder measured on dev; empty where it did not."""
+    path = folder / DEV_FILE
+    return read_jsonl(path, DevPoint, allow_empty=True) if path.is_file() else []
+
+
 def told(folder: Path, k: int) -> str:
     """Say in one line how the training in a stage's folder went."""
     curve = read_jsonl(folder / CURVE_FILE, CurvePoint)
-    measured = folder / DEV_FILE
-    dev = read_jsonl(measured, DevPoint, allow_empty=True) if measured.is_file() else []
+    dev = dev_points(folder)
     seconds = curve[-1].seconds
     words = [
         f"{len(curve)} steps in {seconds:.0f} s",

@@ -239,6 +239,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         outcome.newest = trajectories, current
         yield f"{name}/rollouts"
         found = labels(loop, f"{name}/labels", trajectories, current, first)
+        say("\n   ".join(found.costs.lines()))
         yield f"{name}/labels"
         _refuse_no_examples(name, found)
         start = base if config.retriever.train.start == "base" else encoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import defaultdict
+from collections.abc import Sequence
 
 from agentic_r.config import flat, resolved
 from agentic_r.data.questions import hop_asked
@@ -14,6 +15,7 @@ from agentic_r.evaluation.compare import compare_all, gap_closed, row_to_beat
 from agentic_r.evaluation.costs import spent_in
 from agentic_r.evaluation.report import (
     Curve,
+    DevMeasurement,
     Labelling,
     Point,
     Report,
@@ -21,9 +23,11 @@ from agentic_r.evaluation.report import (
     StageTime,
     gain,
 )
+from agentic_r.io import read_jsonl
+from agentic_r.learning import CURVE_FILE, CurvePoint, dev_points
 from agentic_r.loop import Iteration, Outcome
 from agentic_r.parts import gold_known
-from agentic_r.steps import stage_seconds
+from agentic_r.steps import Loop, stage_seconds
 from agentic_r.types import Question, Search
 
 
@@ -45,7 +49,9 @@ def summarise_run(outcome: Outcome) -> Report:
         comparisons=compared,
         labelling=[_labelling(iteration) for iteration in outcome.iterations],
         drops=[dict(iteration.labels.report) for iteration in outcome.iterations],
-        curves=[_curve(iteration) for iteration in outcome.iterations],
+        failures=[iteration.labels.failures for iteration in outcome.iterations],
+        curves=[_curve(outcome.loop, iteration) for iteration in outcome.iterations],
+        rerankers=[_reranker(each) for each in outcome.iterations if each.reranker is not None],
         stages=_stage_times(outcome),
         spent=spent_in(outcome.loop.run.folder),
         cases=_cases(outcome, beaten, last),
@@ -98,12 +104,47 @@ def _model(model: str, name: str) -> str:
 
 def _labelling(iteration: Iteration) -> Labelling:
     costs = iteration.labels.costs
-    return Labelling(costs.searches, costs.kept, costs.continuations, costs.exhaustive)
+    return Labelling(
+        searches=costs.searches,
+        kept=costs.kept,
+        continuations=costs.continuations,
+        exhaustive=costs.exhaustive,
+        judge_calls=costs.judge_calls,
+        subanswer_calls=costs.subanswer_calls,
+    )
 
 
-def _curve(iteration: Iteration) -> Curve:
-    points = [Point(p.step, p.loss, p.epoch, p.learning_rate, p.seconds) for p in iteration.curve]
-    return Curve(iteration.number, iteration.trained_on, points)
+def _curve(loop: Loop, iteration: Iteration) -> Curve:
+    measured = dev_points(loop.run.folder / f"iteration-{iteration.number}" / "retriever")
+    return Curve(
+        iteration.number,
+        iteration.trained_on,
+        _points(iteration.curve),
+        [DevMeasurement(each.step, each.hit, each.mrr) for each in measured],
+        loop.config.retriever.train.dev_k if measured else 0,
+    )
+
+
+def _reranker(iteration: Iteration) -> Curve:
+    """Read the curve beside the model of an iteration's re-ranker."""
+    assert iteration.reranker is not None
+    curve = read_jsonl(iteration.reranker.parent / CURVE_FILE, CurvePoint)
+    return Curve(iteration.number, iteration.trained_on, _points(curve))
+
+
+def _points(curve: Sequence[CurvePoint]) -> list[Point]:
+    """Turn steps into points; a step that counts no passages was kept without its accuracy."""
+    return [
+        Point(
+            step=each.step,
+            loss=each.loss,
+            epoch=each.epoch,
+            learning_rate=each.learning_rate,
+            seconds=each.seconds,
+            accuracy=each.accuracy if each.passages else None,
+        )
+        for each in curve
+    ]
 
 
 MEASURED = {"evaluation": "evaluation", "dev": "measuring on dev questions"}

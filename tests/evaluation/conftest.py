@@ -19,6 +19,7 @@ from agentic_r.evaluation.compare import Compared
 from agentic_r.evaluation.costs import Spent
 from agentic_r.evaluation.report import (
     Curve,
+    DevMeasurement,
     Gain,
     Labelling,
     Point,
@@ -56,13 +57,21 @@ def made_row(name: str, k: int, em: float, seconds: float = 31.4) -> Row:
 
 
 def made_curve(iteration: int) -> Curve:
-    """A falling, noisy loss."""
+    """A falling, noisy loss, and what is measured beside it."""
     generator = random.Random(f"curve:{iteration}")
-    points = [
-        Point(step, 2.4 / (1 + step / 30) + 0.25 * generator.random(), step / 60, 4e-5, step * 0.7)
-        for step in range(1, 121)
-    ]
-    return Curve(iteration=iteration, examples=960 + 40 * iteration, points=points)
+    points = []
+    for step in range(1, 121):
+        loss = 2.4 / (1 + step / 30) + 0.25 * generator.random()
+        right = round(16 * max(0.0, 1 - loss / 3)) / 16
+        points.append(Point(step, loss, step / 60, 4e-5, step * 0.7, right))
+    dev = [DevMeasurement(step, 0.338 + step / 600, 0.295 + step / 700) for step in (0, 60, 120)]
+    return Curve(iteration, 960 + 40 * iteration, points, dev, dev_k=3)
+
+
+def made_reranker_curve(iteration: int) -> Curve:
+    """A short training without a measurement on dev."""
+    points = [Point(step, 3.1 / step, 0, 1e-5, step * 1.9, 0.5) for step in range(1, 9)]
+    return Curve(iteration, 960 + 40 * iteration, points)
 
 
 def made_case(text: str = "Maro Veltan (born 1961) is a film director from Ostrel.") -> Case:
@@ -162,12 +171,23 @@ def made_report() -> Report:
         rows=rows,
         gain=Gain(0.174, 0.129, 0.221, AFTER, BEFORE),
         comparisons=compared,
-        labelling=[Labelling(1391, 604, 2213, 27820), Labelling(1502, 811, 2598, 30040)],
+        labelling=[
+            Labelling(1391, 604, 2213, 27820, judge_calls=1402, subanswer_calls=410),
+            Labelling(1502, 811, 2598, 30040, judge_calls=1511),
+        ],
         drops=[
             {"no relevant candidate": 512, "no correct candidate": 270, "too few negatives": 5},
             {"no relevant candidate": 430, "no correct candidate": 261},
         ],
+        failures=[
+            {
+                "relevance failed: the relevance could not be read": 37,
+                "correctness failed: HTTP 500": 4,
+            },
+            {},
+        ],
         curves=[made_curve(1), made_curve(2)],
+        rerankers=[made_reranker_curve(2)],
         spent=[
             Spent("agent", 41_873, 18_204_118, 2_310_455, reused=12, cost=4.1169),
             Spent("judge", 9_120, 7_001_242, 182_400, untold=3),

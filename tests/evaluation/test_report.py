@@ -35,8 +35,28 @@ def test_json_has_the_agreed_keys(tmp_path: Path, report: Report) -> None:
     assert len(set(names)) == len(names)
     assert data["gain"]["name"] in names and data["gain"]["over"] in names
     for entry in data["labelling"]:
-        assert list(entry) == ["searches", "kept", "continuations", "exhaustive"]
+        counts = ["searches", "kept", "continuations", "exhaustive"]
+        assert list(entry) == [*counts, "judge_calls", "subanswer_calls"]
     assert read_report(path) == report
+
+
+def test_a_report_of_an_earlier_version_is_read(tmp_path: Path, report: Report) -> None:
+    path, _ = write_report(tmp_path, report)
+    data = json.loads(path.read_text())
+    for entry in data["labelling"]:
+        del entry["judge_calls"], entry["subanswer_calls"]
+    for curve in data["curves"]:
+        del curve["dev"], curve["dev_k"]
+        for point in curve["points"]:
+            del point["accuracy"]
+    del data["failures"], data["rerankers"]
+    path.write_text(json.dumps(data))
+    old = read_report(path)
+    assert [entry.kept for entry in old.labelling] == [604, 811]
+    assert [entry.calls for entry in old.labelling] == [0, 0] and old.failures == []
+    assert old.curves[0].points[0].accuracy is None and not old.curves[0].dev
+    _, page = write_report(tmp_path, old)
+    assert page.read_text().count("<polyline") == 2
 
 
 @pytest.mark.parametrize(

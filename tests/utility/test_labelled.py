@@ -25,6 +25,21 @@ def test_rows_become_labels_whatever_order_they_were_finished_in() -> None:
     assert collect(rows[::-1], rule=UpstreamRule(negatives=2)) == labels
 
 
+def test_costs_are_said_and_calls_only_where_there_were_any() -> None:
+    free = Costs(searches=1391, kept=604, continuations=2213, exhaustive=27820)
+    assert free.lines() == [
+        "1,391 searches labelled, 604 kept",
+        "2,213 continuations, 1.59 a search (20.00 if all candidates were tried)",
+    ]
+    asked = msgspec.structs.replace(free, judge_calls=1402, subanswer_calls=410)
+    assert asked.lines() == [
+        *free.lines(),
+        "1,812 calls of a judge's model (1,402 for relevance, 410 for sub-answers), "
+        "3.00 a kept search",
+    ]
+    assert msgspec.structs.replace(asked, kept=0).lines()[-1].endswith("410 for sub-answers)")
+
+
 def test_a_row_keeps_everything_on_disk() -> None:
     before = row("a", 90.0)
     assert msgspec.json.decode(msgspec.json.encode(before), type=Labelled) == before

@@ -7,7 +7,6 @@ page, and its content policy would refuse one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,20 +16,15 @@ import msgspec
 from agentic_r.evaluation.benchmark import Row
 from agentic_r.evaluation.cases import Case
 from agentic_r.evaluation.compare import Compared
-from agentic_r.evaluation.report import Curve, Report, StageTime
+from agentic_r.evaluation.curves import panels, ticks
+from agentic_r.evaluation.report import Report, StageTime
 from agentic_r.evaluation.significance import Contest
-
-WIDTH, HEIGHT = 360, 200
-"""Size of a curve in its own units; the page scales it."""
-
-LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 28
-"""Room around a curve for its axes, in the same units."""
 
 CLIP = 700
 """Characters of a passage that are shown."""
 
-POINTS = 300
-"""Points of a curve that are drawn."""
+REASONS = 5
+"""Reasons of failures that are shown an iteration: a server may word each of thousands anew."""
 
 
 def environment() -> jinja2.Environment:
@@ -65,7 +59,7 @@ def render(report: Report) -> str:
             rows=[(row, kind(row, report)) for row in report.rows],
             hops=_hops(report),
             forest=forest(report.comparisons),
-            curves=curves(report.curves),
+            curves=panels(report),
             times=times(report.stages),
             iterations=sorted({s.iteration for s in report.stages if s.iteration is not None}),
             seconds=sum(stage.seconds for stage in report.stages),
@@ -172,48 +166,8 @@ def forest(comparisons: Sequence[Compared | Contest]) -> dict[str, Any] | None:
         }
         for c in comparisons
     ]
-    ticks = [(at(tick), points(tick, 0) if tick else "0") for tick in _ticks(low, high, 8)]
-    return {"lines": lines, "zero": at(0.0), "ticks": ticks}
-
-
-def _ticks(low: float, high: float, wanted: int, least: float = 0.0) -> list[float]:
-    """Choose about `wanted` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
-    raw = max(least, (high - low) / wanted)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
-    first = math.ceil(low / step)
-    return [round(index * step, 10) for index in range(first, math.floor(high / step) + 1)]
-
-
-def curves(found: Sequence[Curve]) -> list[dict[str, Any]]:
-    """Place the training curves: one drawing an iteration, all on one scale of the loss."""
-    kept = [(curve, [p for p in curve.points if math.isfinite(p.loss)]) for curve in found]
-    losses = [p.loss for _, points_ in kept for p in points_]
-    if not losses:
-        return []
-    top = max(losses) * 1.05 or 1.0
-    return [_curve(curve, points_, top) for curve, points_ in kept if points_]
-
-
-def _curve(curve: Curve, kept: Sequence[Any], top: float) -> dict[str, Any]:
-    last = max(p.step for p in kept) or 1
-    stride = max(1, math.ceil(len(kept) / POINTS))
-    drawn = [*kept[:-1:stride], kept[-1]]
-
-    def x(step: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * step / last, 1)
-
-    def y(loss: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * loss / top, 1)
-
-    return {
-        "curve": curve,
-        "line": " ".join(f"{x(p.step)},{y(p.loss)}" for p in drawn),
-        "x": [(x(tick), number(tick)) for tick in _ticks(0, last, 4, least=1)],
-        "y": [(y(tick), f"{tick:g}") for tick in _ticks(0, top, 4)],
-        "first": kept[0],
-        "last": kept[-1],
-    }
+    marks = [(at(tick), points(tick, 0) if tick else "0") for tick in ticks(low, high, 8)]
+    return {"lines": lines, "zero": at(0.0), "ticks": marks}
 
 
 def times(stages: Sequence[StageTime]) -> list[dict[str, Any]]:
@@ -239,20 +193,31 @@ def times(stages: Sequence[StageTime]) -> list[dict[str, Any]]:
 
 
 def _labelling(report: Report) -> list[dict[str, Any]]:
-    """What labelling cost, one entry an iteration, with what was saved and what was dropped."""
+    """What labelling cost, one entry an iteration, with what was saved, dropped and failed."""
     found = []
     for index, cost in enumerate(report.labelling):
-        drops = report.drops[index] if index < len(report.drops) else {}
+        drops = _by_count(report.drops, index)
+        failures = _by_count(report.failures, index)
         found.append(
             {
                 "iteration": index + 1,
                 "cost": cost,
                 "saved": cost.exhaustive - cost.continuations,
                 "share": cost.continuations / cost.exhaustive if cost.exhaustive else 0.0,
-                "drops": sorted(drops.items(), key=lambda item: (-item[1], item[0])),
+                "calls": cost.calls,
+                "each": cost.calls / cost.kept if cost.kept else None,
+                "drops": drops,
+                "failures": failures[:REASONS],
+                "others": sum(count for _, count in failures[REASONS:]),
             }
         )
     return found
+
+
+def _by_count(found: Sequence[dict[str, int]], index: int) -> list[tuple[str, int]]:
+    """Order the reasons of one iteration by how often they came up."""
+    reasons = found[index] if index < len(found) else {}
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _case(case: Case) -> dict[str, Any]:

@@ -77,6 +77,15 @@ class Labelling(msgspec.Struct, frozen=True):
     """Times the agent was run on from a candidate passage."""
     exhaustive: int
     """Times it would have been, had every candidate been tried: counted, not run."""
+    judge_calls: int = 0
+    """Calls of the judge's language model for relevance, second tries included."""
+    subanswer_calls: int = 0
+    """Calls of a language model for what a search ought to have found."""
+
+    @property
+    def calls(self) -> int:
+        """Calls of a language model in all."""
+        return self.judge_calls + self.subanswer_calls
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -92,6 +101,19 @@ class Point(msgspec.Struct, frozen=True):
     """Learning rate of the step."""
     seconds: float = 0.0
     """Seconds since training began."""
+    accuracy: float | None = None
+    """In-batch accuracy of the step: queries whose best passage of the batch is a positive."""
+
+
+class DevMeasurement(msgspec.Struct, frozen=True):
+    """One measurement of a training on queries that it does not learn from."""
+
+    step: int
+    """Optimiser steps so far; 0 is before training."""
+    hit: float
+    """Share of queries with a wanted passage among the first k."""
+    mrr: float
+    """Mean reciprocal rank of the first wanted passage."""
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -103,6 +125,10 @@ class Curve(msgspec.Struct, frozen=True):
     """Training examples."""
     points: list[Point]
     """The curve, in order of steps."""
+    dev: list[DevMeasurement] = []
+    """Measurements on dev, in order of steps; empty where there was none."""
+    dev_k: int = 0
+    """k of `DevMeasurement.hit`; 0 where nothing was measured."""
 
 
 class StageTime(msgspec.Struct, frozen=True):
@@ -135,8 +161,12 @@ class Report(msgspec.Struct, frozen=True):
     """What labelling cost, one entry an iteration."""
     drops: list[dict[str, int]] = []
     """Searches that taught nothing, by reason, one entry an iteration."""
+    failures: list[dict[str, int]] = []
+    """Candidates that could not be judged or continued, by reason, one entry an iteration."""
     curves: list[Curve] = []
-    """Training curves, one an iteration."""
+    """Training curves of the retriever, one an iteration."""
+    rerankers: list[Curve] = []
+    """Training curves of the re-ranker, one an iteration that trained one."""
     stages: list[StageTime] = []
     """Where time went, in the order of the run."""
     spent: list[Spent] = []

@@ -74,17 +74,26 @@ class Costs(msgspec.Struct, frozen=True):
     unread: int = 0
     unfinished: int = 0
 
+    @property
+    def calls(self) -> int:
+        """Calls of a language model for relevance and sub-answers together."""
+        return self.judge_calls + self.subanswer_calls
+
     def lines(self) -> list[str]:
-        """Say in plain lines what labelling cost, per search and per search that was kept."""
-        searches, kept = max(1, self.searches), max(1, self.kept)
-        calls = self.judge_calls + self.subanswer_calls
-        return [
+        """Say in plain lines what labelling cost; of calls only where there were any."""
+        searches = max(1, self.searches)
+        said = [
             f"{self.searches:,} searches labelled, {self.kept:,} kept",
             f"{self.continuations:,} continuations, {self.continuations / searches:.2f} a search "
             f"({self.exhaustive / searches:.2f} if all candidates were tried)",
-            f"{calls:,} calls of a judge's model ({self.judge_calls:,} for relevance, "
-            f"{self.subanswer_calls:,} for sub-answers), {calls / kept:.2f} a kept search",
         ]
+        if self.calls:
+            each = f", {self.calls / self.kept:.2f} a kept search" if self.kept else ""
+            said.append(
+                f"{self.calls:,} calls of a judge's model ({self.judge_calls:,} for relevance, "
+                f"{self.subanswer_calls:,} for sub-answers){each}"
+            )
+        return said
 
 
 class Labels(msgspec.Struct, frozen=True):
