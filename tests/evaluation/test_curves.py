@@ -96,3 +96,13 @@ def test_the_page_names_every_curve_and_its_axes(report: Report) -> None:
 )
 def test_ticks_are_round_numbers(low: float, high: float, found: list[float]) -> None:
     assert ticks(low, high, 4 if high >= 1 else 3) == found
+
+
+def test_dev_queries_without_the_reasoning_are_called_so(report: Report) -> None:
+    said = "come without the agent's reasoning"
+    assert said not in render(report)
+    setup = msgspec.structs.replace(report.setup, input="question+reasoning+query")
+    reasoned = msgspec.structs.replace(report, setup=setup)
+    assert said in render(reasoned)
+    held = {**report.settings, "retriever.train.hold_out": "0.1"}
+    assert said not in render(msgspec.structs.replace(reasoned, settings=held))
