@@ -185,6 +185,23 @@ def test_a_bare_report_renders_without_the_missing_parts(tmp_path: Path, report:
     assert "\N{EN DASH}" in page.text
 
 
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("query", "It reads the agent's query. All"),
+        ("question+query", "question together with the agent's query ( question [SEP] query )"),
+        (
+            "question+reasoning+query",
+            "question, what the agent thought before it searched together with the agent's query "
+            "( question [SEP] reasoning [SEP] query )",
+        ),
+    ],
+)
+def test_what_the_retriever_reads_is_what_was_set(report: Report, form: str, said: str) -> None:
+    setup = msgspec.structs.replace(report.setup, input=form)
+    assert said in Page(render(msgspec.structs.replace(report, setup=setup))).text
+
+
 def test_calls_of_a_judge_are_shown_where_there_were_any(report: Report) -> None:
     text = Page(render(report)).text.replace("\u202f", " ")
     assert "calls for relevance calls for sub-answers calls a kept search" in text

@@ -23,6 +23,12 @@ from agentic_r.evaluation.significance import Contest
 CLIP = 700
 """Characters of a passage that are shown."""
 
+BETWEEN = {
+    "question+reasoning+query": ", what the agent thought before it searched",
+    "question+history+query": ", what the agent had searched for before",
+}
+"""What the retriever is sent between question and query, in words."""
+
 REASONS = 5
 """Reasons of failures that are shown an iteration: a server may word each of thousands anew."""
 
@@ -61,6 +67,7 @@ def render(report: Report) -> str:
             forest=forest(report.comparisons),
             curves=panels(report),
             unreasoned=_unreasoned(report),
+            between=BETWEEN.get(report.setup.input, ""),
             times=times(report.stages),
             iterations=sorted({s.iteration for s in report.stages if s.iteration is not None}),
             seconds=sum(stage.seconds for stage in report.stages),
