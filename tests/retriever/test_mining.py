@@ -4,8 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentic_r.data.copies import content_key
 from agentic_r.data.corpus import Corpus
-from agentic_r.retriever.batches import Batches, content_key, same_passages_once
+from agentic_r.retriever.batches import Batches, same_passages_once
 from agentic_r.retriever.mining import mine
 from agentic_r.types import Example, Passage
 

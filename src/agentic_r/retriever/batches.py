@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import torch
 
+from agentic_r.data.copies import content_key
 from agentic_r.data.corpus import Corpus
 from agentic_r.errors import DataError
 from agentic_r.types import Example
@@ -158,11 +158,6 @@ def same_passages_once(corpus: Corpus, examples: Iterable[Example]) -> list[Exam
                 names[id] = first.setdefault(content_key(corpus.get(id).contents), id)
         found.append(_renamed(example, names))
     return found
-
-
-def content_key(text: str) -> bytes:
-    """Return a digest that is equal for texts that differ in case and white space at most."""
-    return hashlib.sha256(" ".join(text.split()).casefold().encode("utf-8", "replace")).digest()
 
 
 def graded(example: Example) -> dict[str, float]:

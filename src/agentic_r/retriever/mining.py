@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from agentic_r.data.copies import content_key
 from agentic_r.data.corpus import Corpus
-from agentic_r.retriever.batches import Batches, content_key
+from agentic_r.retriever.batches import Batches
 
 _ROWS = 65_536
 """Passages scored at once."""

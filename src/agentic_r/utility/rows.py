@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 
+from agentic_r.data.copies import content_key
 from agentic_r.metrics import answer_in, normalise_answer
 from agentic_r.types import Candidate, Trajectory, Utility
 from agentic_r.utility.relevance import Graded
@@ -13,12 +12,6 @@ from agentic_r.utility.subanswers import sure
 
 _SAYS_NOTHING = frozenset({"yes", "no", "noanswer"})
 """Answers whose occurrence in a passage means nothing."""
-
-
-@lru_cache(maxsize=65536)
-def content_digest(text: str) -> str:
-    """Return 16 hexadecimal characters, equal for texts that differ in case or spacing alone."""
-    return hashlib.sha256(normalise_answer(text).encode()).hexdigest()[:16]
 
 
 def unmeasured(
@@ -44,7 +37,7 @@ def unmeasured(
             unread if relevance is None else "not needed",
             holds=any(answer_in(candidate.passage.contents, answer) for answer in wanted),
             read=candidate.passage.id in read,
-            content=content_digest(candidate.passage.contents),
+            content=content_key(candidate.passage.contents).hex()[:16],
         )
         for candidate, relevance in zip(candidates, graded.relevance, strict=True)
     )
