@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,22 @@ def test_a_judge_given_by_its_address(agent: ar.SearchAgent, server: str) -> Non
     judge = ar.LLMJudge(server)
     labels = ar.label(agent.run(QUESTIONS[:2]), agent, judge=judge, settings=SETTINGS)
     assert [example.positives for example in ar.select(labels)] == [("b0",), ("b1",)]
+
+
+def test_with_a_cache_a_judge_is_asked_once_ever(
+    agent: ar.SearchAgent, server: str, tmp_path: Path
+) -> None:
+    trajectories = agent.run(QUESTIONS[:2])
+
+    def labelled() -> ar.Labels:
+        return ar.label(
+            trajectories, agent, judge=ar.LLMJudge(server), settings=SETTINGS,
+            cache=tmp_path / "judge.sqlite",
+        )  # fmt: skip
+
+    first, second = labelled(), labelled()
+    assert (first.costs.judge_calls, second.costs.judge_calls) == (2, 0)
+    assert first.utilities == second.utilities
 
 
 def test_questions_without_hops_ask_the_judges_model(server: str) -> None:

@@ -7,6 +7,7 @@ its config.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from agentic_r.agent.agent import SearchAgent
 from agentic_r.config import UtilityConfig
@@ -19,6 +20,7 @@ from agentic_r.utility.judge import LLMJudge
 from agentic_r.utility.label import label as label_searches
 from agentic_r.utility.labelled import Labels, collect
 from agentic_r.utility.select import Rule
+from agentic_r.utility.store import CacheableJudge, CachedJudge, CachedSubAnswers, Store
 from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
 
 
@@ -32,16 +34,19 @@ def label(
     settings: UtilityConfig | None = None,
     seed: int = 0,
     progress: bool = True,
+    cache: str | Path = "",
 ) -> Labels:
     """Measure what passages are worth to `agent` at each search of its trajectories.
 
     Candidates are what the agent's retriever finds for the string it was sent, relevance comes
     from `judge`, correctness from continuing the agent, by default scored by exact match. What a
     search should have found is the answer of the annotated hop that it asks, else what the
-    judge's chat model says. `settings` are those of the table `utility` of a config. Raises
-    ConfigError where a question has no hops and the judge no chat model, LLMError where a server
-    is down.
+    judge's chat model says. `settings` are those of the table `utility` of a config. `cache` is a
+    file that keeps what a judge with a model has said, so that nothing is asked twice, in this
+    call or a later one. Raises ConfigError where a question has no hops and the judge no chat
+    model, LLMError where a server is down.
     """
+    store = Store(cache) if cache else None
     if settings is not None and settings.samples > 1 and agent.sampling.temperature <= 0:
         raise ConfigError(
             f"utility.samples: got {settings.samples} with an agent that decodes greedily, which "
@@ -51,8 +56,8 @@ def label(
         trajectories,
         retriever=agent.retriever,
         continue_=agent.continue_,
-        judge=judge,
-        subanswers=subanswers or _subanswers(trajectories, judge),
+        judge=_kept(judge, store),
+        subanswers=subanswers or _subanswers(trajectories, judge, store),
         reward=reward or _exact_match,
         settings=settings,
         seed=seed,
@@ -74,7 +79,7 @@ def select(labels: Labels, *, rule: Rule | None = None, seed: int = 0) -> list[E
 class HopOrLLMSubAnswers:
     """Sub-answers from annotated hops, and from a chat model for searches that ask none."""
 
-    def __init__(self, model: LLMSubAnswers) -> None:
+    def __init__(self, model: LLMSubAnswers | CachedSubAnswers) -> None:
         self._hops = HopSubAnswers()
         self._model = model
 
@@ -91,9 +96,19 @@ class HopOrLLMSubAnswers:
         await self._model.aclose()
 
 
-def _subanswers(trajectories: Sequence[Trajectory], judge: Judge) -> SubAnswers:
+def _kept(judge: Judge, store: Store | None) -> Judge:
+    """Have what a judge says kept, where there is a store and the judge has a model."""
+    if store is None or not isinstance(judge, CacheableJudge):
+        return judge
+    return CachedJudge(judge, store)
+
+
+def _subanswers(
+    trajectories: Sequence[Trajectory], judge: Judge, store: Store | None
+) -> SubAnswers:
     if isinstance(judge, LLMJudge):
-        return HopOrLLMSubAnswers(LLMSubAnswers(judge.chat))
+        asked = LLMSubAnswers(judge.chat)
+        return HopOrLLMSubAnswers(asked if store is None else CachedSubAnswers(asked, store))
     bare = next((t.question for t in trajectories if not hops(t.question)), None)
     if bare is not None:
         raise ConfigError(

@@ -12,7 +12,7 @@ import hashlib
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -73,6 +73,7 @@ class Store:
         )
 
 
+@runtime_checkable
 class CacheableJudge(Protocol):
     """A judge that can say what its scores depend on."""
 
