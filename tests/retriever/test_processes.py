@@ -39,14 +39,35 @@ examples.append(Example("d", "same", "who was kavron", ("b0",), ("r1",), (1.0, 0
 examples.append(Example("d", "also", "which city was kavron in", ("copy",), ("r2",), (1.0, 0.1)))
 dev = [Example("d", f"dev{i}", f"who runs {n}", (f"r{i}",), ()) for i, n in enumerate(names)]
 found = {}
-for case in cases:
+
+class Stop(Exception):
+    pass
+
+def stop(step):
+    if step == 3:
+        raise Stop
+
+def trained(case, **more):
     settings = msgspec.convert(
         dict(epochs=2, batch=4, learning_rate=1e-3, temperature=0.1, precision="fp32")
         | json.loads(case),
         RetrieverTrainConfig,
     )
-    result = train(Encoder.load(folder, 32), Corpus(passages), examples, settings, 0, dev=dev,
-                   progress=False)
+    return train(Encoder.load(folder, 32), Corpus(passages), examples, settings, 0, dev=dev,
+                 progress=False, **more)
+
+def halted(case):
+    state = dict(folder=Path(out).with_suffix(".state"), checkpoint_seconds=0.0)
+    try:
+        trained(case, **state, on_step=stop)
+    except Stop:
+        pass
+    result = trained(case, **state)
+    assert result.resumed_at == 3
+    return result
+
+for case in [*cases, "halted"]:
+    result = halted(cases[0]) if case == "halted" else trained(case)
     found[case] = {
         "loss": [x["loss"] for x in result.curve],
         "accuracy": [x["accuracy"] for x in result.curve],
@@ -95,6 +116,12 @@ def test_two_processes_train_as_one(both: dict[str, Any], case: str) -> None:
         torch.testing.assert_close(
             torch.tensor(first["weights"][name]), torch.tensor(weights), atol=2e-5, rtol=0
         )
+
+
+def test_two_processes_go_on_from_their_checkpoint(both: dict[str, Any]) -> None:
+    first, second = (both[name]["halted"] for name in ("2.0", "2.1"))
+    assert first == second
+    assert first == both["2.0"][json.dumps(CASES[0])]
 
 
 def test_shares_hold_every_row_once_and_are_even() -> None:
