@@ -26,6 +26,7 @@ from agentic_r.evaluation.report import (
 from agentic_r.io import read_jsonl
 from agentic_r.learning import CURVE_FILE, CurvePoint, dev_points
 from agentic_r.loop import Iteration, Outcome
+from agentic_r.manifest import Manifest, read
 from agentic_r.parts import gold_known
 from agentic_r.steps import Loop, stage_seconds
 from agentic_r.types import Question, Search
@@ -115,13 +116,16 @@ def _labelling(iteration: Iteration) -> Labelling:
 
 
 def _curve(loop: Loop, iteration: Iteration) -> Curve:
-    measured = dev_points(loop.run.folder / f"iteration-{iteration.number}" / "retriever")
+    folder = loop.run.folder / f"iteration-{iteration.number}" / "retriever"
+    measured, manifest = dev_points(folder), read(folder / "manifest.json", Manifest)
+    assert manifest is not None
     return Curve(
         iteration.number,
-        iteration.trained_on,
+        manifest.counts["examples"],  # fewer than there were where some are held out
         _points(iteration.curve),
         [DevMeasurement(each.step, each.hit, each.mrr) for each in measured],
         loop.config.retriever.train.dev_k if measured else 0,
+        manifest.facts["kept_step"],
     )
 
 

@@ -98,6 +98,20 @@ def test_ticks_are_round_numbers(low: float, high: float, found: list[float]) ->
     assert ticks(low, high, 4 if high >= 1 else 3) == found
 
 
+def test_the_step_that_was_kept_is_said_where_it_is_not_the_last(report: Report) -> None:
+    curve = msgspec.structs.replace(report.curves[0], dev=[DevMeasurement(0, 0.9, 0.8)], dev_k=3)
+    for step, said in (
+        (0, "step 0, the best on dev: the untouched ones."),
+        (1, "step 1, the best on"),
+    ):
+        kept = msgspec.structs.replace(curve, kept_step=step)
+        assert said in Page(render(msgspec.structs.replace(report, curves=[kept]))).text
+    last = msgspec.structs.replace(curve, kept_step=curve.points[-1].step)
+    for other in (last, curve):
+        text = Page(render(msgspec.structs.replace(report, curves=[other]))).text
+        assert "Kept were the weights" not in text
+
+
 def test_dev_queries_without_the_reasoning_are_called_so(report: Report) -> None:
     said = "come without the agent's reasoning"
     assert said not in render(report)

@@ -129,6 +129,8 @@ class Curve(msgspec.Struct, frozen=True):
     """Measurements on dev, in order of steps; empty where there was none."""
     dev_k: int = 0
     """k of `DevMeasurement.hit`; 0 where nothing was measured."""
+    kept_step: int | None = None
+    """The step whose weights were kept, 0 for the untouched ones; None where it is not known."""
 
 
 class StageTime(msgspec.Struct, frozen=True):
