@@ -33,6 +33,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "correctness alone": (*UPSTREAM, "--utility.signals", "correctness"),
     "without success dropped": ("--utility.unanswered", "drop"),
     "no margin": ("--utility.margin", "0"),
+    "one positive": ("--utility.max_positives", "1"),
     "two searches a question": ("--utility.per_question", "2"),
     "gain over no passage": ("--utility.baseline", "true"),
     "no continued searches": ("--utility.continued_searches", "false"),
