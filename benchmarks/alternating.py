@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from program import do, records
+from program import arguments, do, records
 
 from agentic_r.errors import AgenticRError
 from agentic_r.evaluation.benchmark import Record
@@ -164,11 +164,7 @@ def started(start: str) -> str:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run what is not done, then print the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
-    )
-    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser = arguments(__doc__)
     parser.add_argument("--start", default="", help="agent to start from; none: the warm start")
     parser.add_argument("--steps", type=int, default=30, help="of GRPO in an iteration")
     parser.add_argument("--iterations", type=int, default=2)

@@ -12,12 +12,11 @@ for each trajectory that searched. A run that is there already is counted as it 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from program import do
+from program import arguments, do
 
 from agentic_r.errors import AgenticRError
 from agentic_r.io import read_jsonl
@@ -68,11 +67,7 @@ def counted(folder: Path) -> list[str]:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Label twice, then print both counts; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
-    )
-    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
-    options, rest = parser.parse_known_args(given)
+    options, rest = arguments(__doc__, seeds=False).parse_known_args(given)
     names = ("judge-calls", "judge-calls-again")
     try:
         with serving("tiny") as url:

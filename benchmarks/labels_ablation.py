@@ -10,13 +10,12 @@ Choose by the dev column; the test column is for reporting. Run again, it resume
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from program import do, records
+from program import arguments, do, records
 
 from agentic_r.errors import AgenticRError
 from agentic_r.evaluation.benchmark import Record
@@ -105,11 +104,7 @@ def line(name: str, found: Sequence[Measured], base: Sequence[Measured]) -> str:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run what is not done, then print the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
-    )
-    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser = arguments(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     options, rest = parser.parse_known_args(given)
     try:

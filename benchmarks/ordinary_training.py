@@ -12,7 +12,6 @@ again, it resumes.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 from labels_ablation import DEFAULT, VARIANTS, line, run
+from program import arguments
 
 from agentic_r.config import RetrieverTrainConfig
 from agentic_r.errors import AgenticRError
@@ -48,12 +48,7 @@ def ordinary() -> Iterator[None]:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run what is not done, then print the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
-    )
-    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    options, rest = parser.parse_known_args(given)
+    options, rest = arguments(__doc__).parse_known_args(given)
     VARIANTS[ORDINARY] = ("--retriever.train.evaluations", "2")
     try:
         as_it_is = [run(options.runs, seed, DEFAULT, rest) for seed in options.seeds]

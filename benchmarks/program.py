@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,17 @@ from agentic_r.evaluation.benchmark import Record
 from agentic_r.io import read_jsonl
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.toml"
+
+
+def arguments(doc: str | None, *, seeds: bool = True) -> argparse.ArgumentParser:
+    """Make the parser of a benchmark, described by its first line, with --runs and --seeds."""
+    parser = argparse.ArgumentParser(
+        description=(doc or "").split("\n", maxsplit=1)[0], allow_abbrev=False
+    )
+    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
+    if seeds:
+        parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    return parser
 
 
 def do(*words: str) -> None:

@@ -11,7 +11,6 @@ it resumes.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from labels_ablation import SHARED
-from program import do
+from program import arguments, do
 
 from agentic_r.errors import AgenticRError
 from agentic_r.io import read_jsonl
@@ -82,12 +81,7 @@ def searches(runs: str, seed: int, rest: Sequence[str]) -> Iterator[list[Utility
 
 def main(given: Sequence[str] | None = None) -> int:
     """Label what is not labelled, then print the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
-    )
-    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    options, rest = parser.parse_known_args(given)
+    options, rest = arguments(__doc__).parse_known_args(given)
     count, changed = 0, {name: Counter[str]() for name in PARTS}
     try:
         for seed in options.seeds:

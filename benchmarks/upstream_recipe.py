@@ -19,14 +19,13 @@ compared in pairs, pooled over the seeds, whole root entities resampled. Run aga
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lessons import ONE_HOP, THREE_HOPS, Leg, taught
-from program import do, records
+from program import arguments, do, records
 
 from agentic_r.errors import AgenticRError
 from agentic_r.evaluation.benchmark import Record
@@ -171,11 +170,7 @@ def lines(found: Sequence[dict[str, dict[str, list[Record]]]]) -> list[str]:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run what is not done, then print the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", maxsplit=1)[0], allow_abbrev=False
-    )
-    parser.add_argument("--runs", default="runs", help="folder that holds the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser = arguments(__doc__)
     parser.add_argument("--foreign", type=Path, default=Path("build/foreign-agent"))
     parser.add_argument("--reasoning", action="store_true", help="give upstream's ours as input")
     parser.add_argument("--trial", choices=TRIALS, help="take this one instead of trying all")
