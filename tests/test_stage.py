@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 import agentic_r.stage
-from agentic_r.changes import lasting
+from agentic_r.changes import NEUTRAL, lasting
 from agentic_r.config import AgentConfig, Config, LoopConfig, RetrieverConfig, UtilityConfig
 from agentic_r.errors import RunError
 from agentic_r.manifest import read
@@ -140,6 +140,24 @@ def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
         pass
     with Run.open(tmp_path / "run", Config(runs="there")) as run:
         assert '"there"' in (run.folder / "config.json").read_text()
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """A setting that it did not have counts only where it is not what was done then."""
+    folder = tmp_path / "run"
+    with Run.open(folder, Config()) as run:
+        make(run, settings=lasting(Config()))
+    values = msgspec.json.decode((folder / "config.json").read_bytes())
+    for key in NEUTRAL:
+        table, _, name = key.rpartition(".")
+        del values[table][name]
+    (folder / "config.json").write_bytes(msgspec.json.encode(values))
+    with Run.open(folder, Config()) as run:
+        assert run.stage("labels", lasting(Config()), {"rollouts": "abc"}).done
+    (folder / "config.json").write_bytes(msgspec.json.encode(values))
+    own = Config(utility=UtilityConfig(judge_prompt_file="mine.txt"))
+    with pytest.raises(RunError, match=r"judge_prompt_file was .*, now \"mine.txt\" \(labels"):
+        Run.open(folder, own)
 
 
 def test_a_server_may_move_where_its_model_has_a_name(tmp_path: Path) -> None:

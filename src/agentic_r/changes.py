@@ -40,6 +40,13 @@ UNAFFECTING = SEARCH_ONLY | frozenset(
 NAMED = {"agent.model": "agent.name", "utility.judge": "utility.judge_name"}
 """Where a server's model has a name, the name identifies it, and its address may change."""
 
+NEUTRAL: Mapping[str, Any] = {"utility.judge_prompt_file": "", "utility.subanswer_prompt_file": ""}
+"""Settings of later versions, with the value that means what was done before there was one.
+
+At that value they are no part of what a run or a stage was made with, so that one of an earlier
+version goes on. A setting whose default changes results does not belong here.
+"""
+
 ROLLOUTS = "agent.train.rl.rollouts"
 
 CONCERNS: Mapping[str, str] = {
@@ -64,7 +71,9 @@ def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
     values = {
         key: value
         for key, value in flat(config).items()
-        if key not in UNAFFECTING and not key.startswith(("serve.", "agent.train.verl."))
+        if key not in UNAFFECTING
+        and not key.startswith(("serve.", "agent.train.verl."))
+        and not (key in NEUTRAL and value == NEUTRAL[key])
     }
     if values.get(ROLLOUTS):  # that a server draws counts, not where it is
         values[ROLLOUTS] = "http://..."
