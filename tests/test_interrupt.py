@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -81,64 +80,76 @@ def test_stopped_while_a_server_is_asked(tmp_path: Path) -> None:
     assert {row["stop"] for row in trajectories} <= {"answered", "budget", "invalid", "length"}
 
 
-def late(*_: object) -> None:
-    raise AssertionError("a signal came in after the end")
+DROPPING = """
+import os, signal, sys, threading, time
+from agentic_r import verbs
+from agentic_r.cli import main
 
+how = signal.Signals(int(sys.argv[1]))
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Dropping:
-    """A thing in whose finaliser a signal comes in, where Python drops what is raised."""
+    def __del__(self):
+        signal.raise_signal(how)
+"""
+"""The head of a program with a thing in whose finaliser a signal comes in, where Python drops it.
 
-    def __init__(self, how: signal.Signals) -> None:
-        self.how = how
+In a process of its own, as a command is: nothing that other tests have left can hear the signal.
+"""
 
-    def __del__(self) -> None:
-        signal.raise_signal(self.how)
+WAITS = """
+def work(*_):
+    Dropping()
+    time.sleep(60)
+
+verbs.status = work
+sys.exit(main(["status", "runs"]))
+"""
+
+ENDS_FIRST = """
+kill, sending = os.kill, threading.Event()
+
+def slowly(process, number):
+    sending.set()
+    time.sleep(0.2)
+    kill(process, number)
+
+def work(*_):
+    Dropping()
+    assert sending.wait(60)
+
+def late(*_):
+    raise AssertionError("a signal came in after the end")
+
+os.kill, verbs.status = slowly, work
+signal.signal(how, late)
+assert main(["status", "runs"]) == 0
+time.sleep(0.5)
+"""
+
+
+def ended(work: str, how: signal.Signals) -> tuple[int, str]:
+    """Run a program that drops a signal; returns its exit code and what it wrote as errors."""
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPING + work, str(int(how))],
+        env=os.environ | {"PYTHONPATH": SOURCE},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_a_finaliser_drops_is_sent_anew(
-    how: signal.Signals,
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def work(*_: object) -> None:
-        Dropping(how)
-        time.sleep(60)
-
-    monkeypatch.setattr("agentic_r.verbs.status", work)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert main(["status", "runs"]) == code
-    finally:
-        signal.signal(signal.SIGINT, before)
-    told = capsys.readouterr().err
-    assert told == "\nagentic-r: stopped; the same command goes on from here\n"
+def test_what_a_finaliser_drops_is_sent_anew(how: signal.Signals, code: int) -> None:
+    told = "\nagentic-r: stopped; the same command goes on from here\n"
+    assert ended(WAITS, how) == (code, told)
 
 
-def test_what_was_sent_anew_does_not_come_in_after_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_was_sent_anew_does_not_come_in_after_the_end() -> None:
     """The work ends when the signal is on its way."""
-    kill, sending = os.kill, threading.Event()
-
-    def slowly(process: int, number: int) -> None:
-        sending.set()
-        time.sleep(0.2)
-        kill(process, number)
-
-    def work(*_: object) -> None:
-        Dropping(signal.SIGTERM)
-        assert sending.wait(60)
-
-    monkeypatch.setattr("agentic_r.verbs.status", work)
-    monkeypatch.setattr(os, "kill", slowly)
-    before = signal.signal(signal.SIGTERM, late)
-    try:
-        assert main(["status", "runs"]) == 0
-        time.sleep(0.5)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert ended(ENDS_FIRST, signal.SIGTERM) == (0, "")
 
 
 def test_other_errors_in_finalisers_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
