@@ -7,6 +7,7 @@ its config.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from agentic_r.agent.agent import SearchAgent
@@ -44,25 +45,25 @@ def label(
     judge's chat model says. `settings` are those of the table `utility` of a config. `cache` is a
     file that keeps what a judge with a model has said, so that nothing is asked twice, in this
     call or a later one. Raises ConfigError where a question has no hops and the judge no chat
-    model, LLMError where a server is down.
+    model, LLMError where a server is down, DataError where the cache cannot be used.
     """
-    store = Store(cache) if cache else None
     if settings is not None and settings.samples > 1 and agent.sampling.temperature <= 0:
         raise ConfigError(
             f"utility.samples: got {settings.samples} with an agent that decodes greedily, which "
             "gives the same run each time; expected an agent with temperature above 0"
         )
-    return label_searches(
-        trajectories,
-        retriever=agent.retriever,
-        continue_=agent.continue_,
-        judge=_kept(judge, store),
-        subanswers=subanswers or _subanswers(trajectories, judge, store),
-        reward=reward or _exact_match,
-        settings=settings,
-        seed=seed,
-        progress="labelling" if progress else None,
-    )
+    with closing(Store(cache)) if cache else nullcontext() as store:
+        return label_searches(
+            trajectories,
+            retriever=agent.retriever,
+            continue_=agent.continue_,
+            judge=_kept(judge, store),
+            subanswers=subanswers or _subanswers(trajectories, judge, store),
+            reward=reward or _exact_match,
+            settings=settings,
+            seed=seed,
+            progress="labelling" if progress else None,
+        )
 
 
 def select(labels: Labels, *, rule: Rule | None = None, seed: int = 0) -> list[Example]:

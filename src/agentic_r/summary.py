@@ -125,7 +125,7 @@ def _curve(loop: Loop, iteration: Iteration) -> Curve:
         _points(iteration.curve),
         [DevMeasurement(each.step, each.hit, each.mrr) for each in measured],
         loop.config.retriever.train.dev_k if measured else 0,
-        manifest.facts["kept_step"],
+        manifest.facts.get("kept_step"),
     )
 
 
