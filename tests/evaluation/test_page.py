@@ -192,7 +192,7 @@ def test_a_bare_report_renders_without_the_missing_parts(tmp_path: Path, report:
         ("question+query", "question together with the agent's query ( question [SEP] query )"),
         (
             "question+reasoning+query",
-            "question, what the agent thought before it searched together with the agent's query "
+            "question, what the agent thought before it searched, together with the agent's query "
             "( question [SEP] reasoning [SEP] query )",
         ),
     ],

@@ -24,8 +24,8 @@ CLIP = 700
 """Characters of a passage that are shown."""
 
 BETWEEN = {
-    "question+reasoning+query": ", what the agent thought before it searched",
-    "question+history+query": ", what the agent had searched for before",
+    "question+reasoning+query": ", what the agent thought before it searched,",
+    "question+history+query": ", what the agent had searched for before,",
 }
 """What the retriever is sent between question and query, in words."""
 

@@ -161,6 +161,7 @@ def _identity(model: str) -> Any:
 def _load(model: str, kind: str) -> tuple[Any, Any]:
     """Load a model and its tokenizer. Raises ConfigError where there is none of this kind."""
     try:
+        import torch
         import transformers
     except ImportError as error:
         raise MissingExtraError("transformers", "local") from error
@@ -173,10 +174,4 @@ def _load(model: str, kind: str) -> tuple[Any, Any]:
             f"utility.judge_name: cannot load {model!r} as {kind}: {first}; "
             "give the folder of such a model"
         ) from error
-    return loaded.eval().to(_device()), tokenizer
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
