@@ -42,7 +42,7 @@ RULES: dict[str, Rule] = {
     "upstream, relevance alone": UpstreamRule(signals="relevance"),
     "upstream, correctness alone": UpstreamRule(signals="correctness"),
     "graded": GradedRule(),
-    "graded, unanswered by relevance": GradedRule(unanswered="relevance"),
+    "graded, unanswered dropped": GradedRule(unanswered="drop"),
 }
 
 

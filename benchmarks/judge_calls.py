@@ -16,15 +16,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from program import arguments, do
+from program import CONFIG, arguments, do
 
+from agentic_r.cli import overrides
+from agentic_r.config import load_config
 from agentic_r.errors import AgenticRError
 from agentic_r.io import read_jsonl
 from agentic_r.testing.server import serving
 from agentic_r.types import Trajectory
+from agentic_r.utility.label import rule_of
 from agentic_r.utility.labelled import Labelled, collect
-from agentic_r.utility.rules.graded import GradedRule
-from agentic_r.utility.select import by_search
+from agentic_r.utility.select import Rule, by_search
 
 SETTINGS = ("--data.sub_answers", "judge", "--utility.judge_name", "tiny-agent")
 
@@ -41,8 +43,8 @@ def distinct(rows: Sequence[Labelled], queries: dict[tuple[str, str, int], str])
     return len(found)
 
 
-def counted(folder: Path) -> list[str]:
-    """Lay out what the labelling in an iteration's folder asked for."""
+def counted(folder: Path, rule: Rule) -> list[str]:
+    """Lay out what the labelling in an iteration's folder asked for; `rule` is the run's."""
     rolled = read_jsonl(folder / "rollouts" / "trajectories.jsonl", Trajectory)
     rows = read_jsonl(folder / "labels" / "labels.jsonl", Labelled)
     trajectories = [*rolled, *(each for row in rows for each in row.derived)]
@@ -52,7 +54,7 @@ def counted(folder: Path) -> list[str]:
         for number, search in enumerate(each.searches)
     }
     searched = {(row.dataset, u.trajectory_id) for row in rows for u in row.utilities}
-    costs = collect(rows, rule=GradedRule()).costs
+    costs = collect(rows, rule=rule).costs
     upstream = 2 * costs.searches + len(trajectories)
     return [
         *costs.lines(),
@@ -74,12 +76,13 @@ def main(given: Sequence[str] | None = None) -> int:
             asked = ("--utility.judge", url, *SETTINGS, "--runs", options.runs, *rest)
             for name in names:
                 do("label", "--name", name, *asked)
+        rule = rule_of(load_config(CONFIG, overrides(rest)).utility)
     except AgenticRError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     for name, about in zip(names, ("the first run", "the same again, with its cache"), strict=True):
         print(f"\n{about}")
-        print("\n".join(counted(Path(options.runs) / name / "iteration-1")))
+        print("\n".join(counted(Path(options.runs) / name / "iteration-1", rule)))
     return 0
 
 

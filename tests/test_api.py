@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import agentic_r as ar
 from agentic_r.api import HopOrLLMSubAnswers
 from agentic_r.config import UtilityConfig
-from agentic_r.errors import ConfigError
+from agentic_r.errors import ConfigError, DataError
 from agentic_r.testing import OracleReader, ScriptedLLM
 from agentic_r.testing.server import Server, build_parser
 from agentic_r.utility.select import UpstreamRule
@@ -90,6 +91,40 @@ def test_with_a_cache_a_judge_is_asked_once_ever(
     first, second = labelled(), labelled()
     assert (first.costs.judge_calls, second.costs.judge_calls) == (2, 0)
     assert first.utilities == second.utilities
+
+
+def test_what_a_model_says_is_kept_only_where_it_says_which_model_it_is(
+    agent: ar.SearchAgent, tmp_path: Path
+) -> None:
+    judge = ar.LLMJudge(ScriptedLLM(["[1] 90"]))
+    with pytest.raises(ConfigError, match=r"what ScriptedLLM says cannot be kept.*leave the cache"):
+        ar.label(
+            agent.run(QUESTIONS[:1]), agent, judge=judge, settings=SETTINGS,
+            cache=tmp_path / "judge.sqlite",
+        )  # fmt: skip
+
+
+def test_a_file_that_is_no_cache_is_refused_and_left_as_it_is(
+    agent: ar.SearchAgent, server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("my notes, " * 100)
+    with pytest.raises(DataError, match=r"notes.txt: cannot be used .* no cache= in Python"):
+        ar.label([], agent, judge=ar.LLMJudge(server), cache=tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text().startswith("my notes, ")
+
+
+def test_prompt_files_of_the_settings_are_read_or_refused(
+    agent: ar.SearchAgent, server: str
+) -> None:
+    bare = [question(0, hops=False)]
+    trajectory = msgspec.structs.replace(agent.run(QUESTIONS[:1])[0], question=bare[0])
+    for name, expected in (
+        ("judge_prompt_file", r"LLMJudge\(\.\.\., prompt_file=FILE\)"),
+        ("subanswer_prompt_file", "none.txt: cannot read this prompt file"),
+    ):
+        settings = UtilityConfig(candidates=6, negatives=3, **{name: "none.txt"})
+        with pytest.raises((ConfigError, DataError), match=expected):
+            ar.label([trajectory], agent, judge=ar.LLMJudge(server), settings=settings)
 
 
 def test_questions_without_hops_ask_the_judges_model(server: str) -> None:

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from agentic_r import io
 from agentic_r.errors import DataError, RunError
-from agentic_r.io import Rows, digest_file, fingerprint, read_jsonl, write_atomic, write_jsonl
+from agentic_r.io import (
+    Rows,
+    digest_file,
+    digest_model,
+    fingerprint,
+    read_jsonl,
+    write_atomic,
+    write_jsonl,
+)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -169,6 +177,16 @@ def test_digest_file_is_the_sha256(tmp_path: Path) -> None:
     assert digest_file(tmp_path / "a").startswith("ba7816bf")
     with pytest.raises(DataError, match="no such file"):
         digest_file(tmp_path / "b")
+
+
+def test_a_model_is_known_by_its_files_or_its_name(tmp_path: Path) -> None:
+    assert digest_model("some/model") == "some/model"
+    found = set()
+    for text in ("a", "b"):
+        (tmp_path / "model.safetensors").write_text(text)
+        found.add(digest_model(str(tmp_path)))
+    (tmp_path / "README.md").write_text("a card")
+    assert len(found) == 2 and digest_model(str(tmp_path)) in found
 
 
 def test_the_words_import_no_heavy_library() -> None:

@@ -142,7 +142,17 @@ def test_a_file_with_texts_brings_its_passages(
     row = {"positive": "Ulm is a city.", "negative_1": "Bread is food."}
     write_jsonl(given, ({"anchor": f"query {n}", **row} for n in range(6)))
     config = write_config(tmp_path, runs=tmp_path / "runs", agent="no/such-model")
-    assert train(config, "--examples", str(given), "--form", "sentence-transformers") == 0
+    texts = ["--examples", str(given), "--form", "sentence-transformers"]
+    for unfit, expected in (
+        (["--row-numbers"], "--row-numbers: the format sentence-transformers holds its passages"),
+        (["--retriever.train.keep", "best"], "retriever.train.hold_out: got 0, expected more"),
+    ):
+        assert train(config, *texts, *unfit) == 2
+        assert expected in capsys.readouterr().err
+    assert train(config, *texts, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "#   given/retriever" in said and "iteration-1" not in said
+    assert train(config, *texts) == 0
     assert "--retriever.base" in capsys.readouterr().out
 
 

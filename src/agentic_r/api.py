@@ -22,7 +22,7 @@ from agentic_r.utility.label import label as label_searches
 from agentic_r.utility.labelled import Labels, collect
 from agentic_r.utility.select import Rule
 from agentic_r.utility.store import CacheableJudge, CachedJudge, CachedSubAnswers, Store
-from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
+from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers, subanswers_of
 
 
 def label(
@@ -42,15 +42,22 @@ def label(
     Candidates are what the agent's retriever finds for the string it was sent, relevance comes
     from `judge`, correctness from continuing the agent, by default scored by exact match. What a
     search should have found is the answer of the annotated hop that it asks, else what the
-    judge's chat model says. `settings` are those of the table `utility` of a config. `cache` is a
-    file that keeps what a judge with a model has said, so that nothing is asked twice, in this
-    call or a later one. Raises ConfigError where a question has no hops and the judge no chat
-    model, LLMError where a server is down, DataError where the cache cannot be used.
+    judge's chat model says. `settings` are those of the table `utility` of a config, less what
+    makes a judge, which is given. `cache` is a file that keeps what a judge with a model has said,
+    so that nothing is asked twice, in this call or a later one. Raises ConfigError where a question
+    has no hops and the judge no chat model, and where a model that is to be cached does not say
+    which it is, LLMError where a server is down, DataError where the cache cannot be used.
     """
-    if settings is not None and settings.samples > 1 and agent.sampling.temperature <= 0:
+    settings = settings or UtilityConfig()
+    if settings.samples > 1 and agent.sampling.temperature <= 0:
         raise ConfigError(
             f"utility.samples: got {settings.samples} with an agent that decodes greedily, which "
             "gives the same run each time; expected an agent with temperature above 0"
+        )
+    if settings.judge_prompt_file:
+        raise ConfigError(
+            "utility.judge_prompt_file: this judge is made already; give the file to it, as in "
+            "LLMJudge(..., prompt_file=FILE)"
         )
     with closing(Store(cache)) if cache else nullcontext() as store:
         return label_searches(
@@ -58,7 +65,7 @@ def label(
             retriever=agent.retriever,
             continue_=agent.continue_,
             judge=_kept(judge, store),
-            subanswers=subanswers or _subanswers(trajectories, judge, store),
+            subanswers=subanswers or _subanswers(trajectories, judge, settings, store),
             reward=reward or _exact_match,
             settings=settings,
             seed=seed,
@@ -105,10 +112,10 @@ def _kept(judge: Judge, store: Store | None) -> Judge:
 
 
 def _subanswers(
-    trajectories: Sequence[Trajectory], judge: Judge, store: Store | None
+    trajectories: Sequence[Trajectory], judge: Judge, settings: UtilityConfig, store: Store | None
 ) -> SubAnswers:
     if isinstance(judge, LLMJudge):
-        asked = LLMSubAnswers(judge.chat)
+        asked = subanswers_of(judge.chat, settings)
         return HopOrLLMSubAnswers(asked if store is None else CachedSubAnswers(asked, store))
     bare = next((t.question for t in trajectories if not hops(t.question)), None)
     if bare is not None:

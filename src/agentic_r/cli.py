@@ -63,8 +63,9 @@ def terminable() -> Iterator[None]:
         number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
         hooked = True
         try:
-            anew.append(threading.Thread(target=send, args=(number,), daemon=True))
-            anew[-1].start()
+            sender = threading.Thread(target=send, args=(number,), daemon=True)
+            sender.start()
+            anew.append(sender)
         finally:
             hooked = False
 

@@ -244,6 +244,17 @@ def _check_together(config: Config, source: str) -> None:
             f"{source}: utility.judge_name: got nothing, expected the folder or hub name of the "
             f"model for utility.judge {utility.judge}"
         )
+    if utility.judge_prompt_file and not utility.judge.startswith("http"):
+        raise ConfigError(
+            f"{source}: utility.judge_prompt_file: got a file with the {utility.judge} judge, "
+            "which reads no prompt; set utility.judge to http://... or leave the file out"
+        )
+    if utility.subanswer_prompt_file and data.sub_answers != "judge":
+        raise ConfigError(
+            f"{source}: utility.subanswer_prompt_file: got a file with data.sub_answers "
+            f'"{data.sub_answers}", which asks no model; set data.sub_answers to "judge" or leave '
+            "the file out"
+        )
     if utility.signals != "both" and utility.rule != "upstream":
         raise ConfigError(
             f"{source}: utility.signals: got {utility.signals!r} with the rule {utility.rule}, "
@@ -268,6 +279,8 @@ def _expected(type_: Any, meta: Meta) -> str:
     if type_ == TEXTS:
         return "a list of strings, or one"
     if get_origin(type_) is tuple:
+        if get_args(type_) == (float, float):
+            return "a list of two numbers"
         return "a list of integers of at least 1" + (", not empty" if meta.min_length else "")
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[type_]
     if meta.pattern == JUDGE:

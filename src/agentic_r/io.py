@@ -70,6 +70,18 @@ def digest_file(path: Path | str) -> str:
         raise cannot_read(Path(path), error) from error
 
 
+def digest_model(name: str) -> str:
+    """Return what identifies a model: a digest of its folder's weights and settings, else its name.
+
+    Raises DataError where a file of the folder cannot be read.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")]
+    return fingerprint([(path.name, digest_file(path)) for path in files])
+
+
 def fingerprint(value: Any) -> str:
     """Return 16 hexadecimal characters that stand for any value msgspec can write as JSON.
 

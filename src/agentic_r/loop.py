@@ -146,8 +146,10 @@ def train_on(
 
     `form` is a format of `exchange.training_sets`; with `row_numbers` its passages are rows of
     the corpus, as upstream names them. Neither questions nor an agent are needed, and a format
-    that holds texts brings its own passages. Raises DataError where the file is malformed or names
-    passages that the corpus does not have, RunError where another file was trained on before.
+    that holds texts brings its own passages; dev hit@k is measured with `hold_out` alone then.
+    Raises DataError where the file is malformed or names passages that the corpus does not have,
+    ConfigError for settings that do not go with it, RunError where another file was trained on
+    before.
     """
     from agentic_r.exchange.training_sets import by_row_number, check_ids, read_training_set
 
@@ -155,6 +157,7 @@ def train_on(
     check_training(config, base)
     examples, passages = read_training_set(path, form)
     if passages:
+        _refuse_unfit_texts(config, form, row_numbers)
         about = f"the passages of {Path(path).name}"
         data = Data(Corpus([*passages.values()]), Questions(), Questions(), Questions(), about)
     else:
@@ -164,6 +167,21 @@ def train_on(
     check_ids(examples, data.corpus)
     trained(Workspace(run, config, data), "given/retriever", examples, base, base)
     return run.folder / "given" / "retriever"
+
+
+def _refuse_unfit_texts(config: Config, form: str, row_numbers: bool) -> None:
+    """Refuse what goes with passages of a corpus alone, where a file brings its own."""
+    settings = config.retriever.train
+    if row_numbers:
+        raise ConfigError(
+            f"--row-numbers: the format {form} holds its passages itself, so that no row of a "
+            "corpus is meant; leave it out"
+        )
+    if (settings.keep == "best" or settings.patience) and not settings.hold_out:
+        raise ConfigError(
+            f'retriever.train.hold_out: got 0, expected more, such as 0.1, for keep = "best" or '
+            f"patience: the format {form} brings its own passages, which dev questions do not name"
+        )
 
 
 def _refuse_search_only(config: Config) -> None:

@@ -105,8 +105,8 @@ def require_questions(config: Config) -> None:
     if config.data.source == "files" and not config.data.questions:
         raise ConfigError(
             "data.questions: got nothing, expected a file of training questions; give "
-            "--data.questions FILE (agentic-r index, search and serve do without, and evaluate "
-            "where evaluation.datasets names its own)"
+            "--data.questions FILE (agentic-r index, search, serve and train with --examples do "
+            "without, and evaluate where evaluation.datasets names its own)"
         )
 
 

@@ -33,7 +33,7 @@ from agentic_r.retriever.dense import DenseRetriever
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.stage import ANSWERS, Run, Stage
 from agentic_r.types import Passage, Question, Trajectory
-from agentic_r.utility.judges import chat_of
+from agentic_r.utility.judges import chat_of, forget_models
 from agentic_r.utility.label import label
 from agentic_r.utility.labelled import Costs, Labelled, Labels
 from agentic_r.utility.subanswers import KnownSubAnswers
@@ -332,6 +332,7 @@ def labels(
     write_jsonl(stage.folder / "utilities.jsonl", found.utilities)
     write_jsonl(stage.folder / "examples.jsonl", found.examples)
     used = spent(agent=loop.llm, judge=chat_of(judge))
+    forget_models()
     stage.finish(_counts(found.costs), found.report | found.failures, **used)
     return found
 

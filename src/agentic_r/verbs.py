@@ -39,6 +39,9 @@ def dry_run(options: argparse.Namespace, config: Config) -> None:
     if options.verb == "evaluate" and wanted(config):
         _describe_grid(config)
         return
+    if getattr(options, "examples", ""):
+        print("\n# One stage:\n#   given/retriever")
+        return
     from agentic_r.loop import stage_names
     from agentic_r.parts import require_questions
 

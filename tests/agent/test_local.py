@@ -12,6 +12,7 @@ import torch
 
 from agentic_r.agent.local import LocalLLM
 from agentic_r.errors import ConfigError, LLMError
+from agentic_r.io import digest_model
 from agentic_r.protocols import Completion, Sampling
 
 WORDS = ["the", "of", "near", "bao", "cey", "dio", "fau", "goa", "kei", "lou", "mna"]
@@ -38,6 +39,10 @@ def test_greedy_tokens_equal_transformers_generate_row_by_row(llm: LocalLLM) -> 
     llm.forget()
     for prompt, done in zip(prompts, llm.generate(prompts, Sampling(max_tokens=12)), strict=True):
         assert list(done.tokens or ()) == reference(llm, prompt, 12)
+
+
+def test_it_says_which_model_it_is(llm: LocalLLM, model_folder: Path) -> None:
+    assert asyncio.run(llm.named()) == digest_model(str(model_folder)) != llm.name
 
 
 def test_known_prefixes_change_no_token(llm: LocalLLM) -> None:

@@ -76,6 +76,12 @@ def test_every_verdict_has_its_own_reason() -> None:
         explain(utility(0, None, None, "failed: unreadable"), "not used"),
     ]
     assert len(set(reasons)) == 7
+    wrong = explain(utility(0, 95, 0.0, "measured"), "positive")
+    assert wrong.endswith("was wrong, as it was whatever was tried: relevance alone decided.")
+    assert explain(utility(0, 95, None, "not needed"), "positive").endswith("decided, not tried.")
+    assert "worth 0.50 of 1" in explain(utility(0, 95, 0.5, "measured"), "positive")
+    shown = msgspec.structs.replace(utility(0, 95, None, "not needed"), read=True)
+    assert "an earlier search had shown it" in explain(shown, "hard negative")
     assert "under the threshold of 60" in reasons[2] and "server down" in reasons[5]
 
 

@@ -84,6 +84,15 @@ def test_upstream_scores_are_one_for_each_passage(tmp_path: Path) -> None:
         read_training_set(path, "upstream")
 
 
+def test_an_upstream_row_without_passages_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "u.jsonl"
+    write_training_set(path, "upstream", EXAMPLES[:1])
+    row = json.loads(path.read_text().splitlines()[0])
+    write_jsonl(path, [{**row, "passage_ids": [], "scores": []}])
+    with pytest.raises(DataError, match=r"got 0 scores for 0 passages.* and the positive first"):
+        read_training_set(path, "upstream")
+
+
 def test_row_numbers_are_mapped_when_asked_and_refused_otherwise() -> None:
     rows = [Example("d", "q", "s", ("0",), ("8", "3"))]
     assert by_row_number(rows, CORPUS)[0].negatives == ("p-8", "p-3")

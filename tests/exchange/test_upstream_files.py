@@ -27,6 +27,7 @@ from agentic_r.utility.labelled import Labelled, SubAnswer
 from agentic_r.utility.select import UPSTREAM, select
 
 UNNEEDED_COUNT = "candidates whose correctness was not needed, written as 0"
+OPEN_COUNT = "searches of which upstream's rule wants to know more than was measured"
 FAILED_COUNT = "candidates whose correctness failed, left out"
 
 QUESTION = Question("train_3", "Where was the maker of Ulm born?", ("Bonn",), "hotpotqa", {"a": 1})
@@ -145,7 +146,7 @@ def labelled() -> Labelled:
 def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
     """Written as upstream's files and joined as upstream does: the run's own examples."""
     counts = write_labels(tmp_path, "hotpotqa", [ANSWERED], [labelled()])
-    assert counts == {UNNEEDED_COUNT: 0, FAILED_COUNT: 0, "searches written": 2}
+    assert counts == {UNNEEDED_COUNT: 0, FAILED_COUNT: 0, OPEN_COUNT: 0, "searches written": 2}
     assert read_subanswers(tmp_path / "trajectory_subanswer" / "hotpotqa.jsonl") == {
         "train_3": [("maker of Ulm", "Ann"), ("where was Ann born", None)]
     }
@@ -164,6 +165,16 @@ def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
     assert [each.positives for each in made.examples] == [each.positives for each in ours]
     assert [each.query for each in made.examples] == [each.query for each in ours]
     assert made.rows[1].history_queries == ("maker of Ulm",)
+
+
+def test_what_the_default_rule_left_open_for_upstreams_is_counted(tmp_path: Path) -> None:
+    """A passage that was read before is never tried by the default, always by upstream's rule."""
+    rows = [msgspec.structs.replace(row, read=row.rank == 4) for row in utilities(0)]
+    rows[4] = msgspec.structs.replace(rows[4], correctness=None, why="not needed")
+    counts = write_labels(
+        tmp_path, "hotpotqa", [ANSWERED], [Labelled("hotpotqa", "train_3", tuple(rows))]
+    )
+    assert counts[OPEN_COUNT] == 1
 
 
 @given(
@@ -189,6 +200,7 @@ def test_lazy_labels_give_upstream_our_examples_too(
     row = Labelled("d", "train_3", tuple(lazy))
     counts = write_labels(folder, "d", [ANSWERED], [row])
     assert counts[UNNEEDED_COUNT] == sum(each.correctness is None for each in lazy)
+    assert counts[OPEN_COUNT] == 0
     files = [
         folder / "passage_candidates" / "d.json",
         folder / "local_utility" / "d.jsonl",

@@ -34,6 +34,9 @@ class ScriptedChat:
         self.asked.append(user)
         return self.replies.pop(0)
 
+    async def named(self) -> str:
+        return "scripted"
+
     async def aclose(self) -> None:
         self.closed += 1
 
@@ -175,3 +178,4 @@ def test_what_scores_depend_on_is_named_for_the_cache() -> None:
         assert asked(other) != same
     assert asked(told, about="question+reasoning+query") != same
     assert asked(request("a"), window=7) != same
+    assert asked(request("a"), structured=False) != same

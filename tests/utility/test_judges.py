@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from agentic_r.config import UtilityConfig
 from agentic_r.errors import ConfigError, DataError
+from agentic_r.protocols import JudgeRequest
+from agentic_r.types import Question, Search, Trajectory, Turn
 from agentic_r.utility.by_rule import ContainmentJudge, GoldJudge, OfflineJudge
 from agentic_r.utility.judge import LLMJudge
 from agentic_r.utility.judges import NAMES, named_judge, open_judge, open_subanswers
@@ -13,6 +16,10 @@ from agentic_r.utility.store import CachedJudge, CachedSubAnswers
 from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
 
 URL = "http://127.0.0.1:1/v1"
+REQUEST = JudgeRequest("Who?", ("Ada",), "who", None, "", ("a", "b"))
+TRAJECTORY = Trajectory(
+    "t", Question("q", "Who?", ("Ada",)), (Turn("t", "search", (Search("who", "who"),)),)
+)
 
 
 def test_every_name_opens_its_judge(tmp_path: Path) -> None:
@@ -49,6 +56,23 @@ def test_both_prompts_may_be_the_users_own(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad.txt: expected \{trajectory\} in the user message"):
         spoilt = UtilityConfig(judge=URL, subanswer_prompt_file=str(bad))
         open_subanswers(spoilt, "judge", open_judge(spoilt))
+
+
+@pytest.mark.parametrize("part", ["judge", "sub-answers"])
+def test_what_a_model_is_held_to_is_part_of_what_was_asked(part: str) -> None:
+    """A reply in free words is another reply than one that was held to a schema."""
+    asked = []
+    for structured in ("auto", "off"):
+        settings = UtilityConfig(judge=URL, judge_name="m", structured=structured)
+        judge = open_judge(settings)
+        assert isinstance(judge, LLMJudge)
+        said = open_subanswers(settings, "judge", judge)
+        assert isinstance(said, LLMSubAnswers)
+        if part == "judge":
+            asked.append(asyncio.run(judge.asked(REQUEST)))
+        else:
+            asked.append(asyncio.run(said.asked(TRAJECTORY)))
+    assert asked[0] != asked[1]
 
 
 def test_judges_to_compare_are_named_with_their_model() -> None:

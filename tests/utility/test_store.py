@@ -133,7 +133,7 @@ def test_two_processes_may_write_at_once_and_the_first_value_stays(tmp_path: Pat
 def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.sqlite"
     path.write_text("not a cache at all, but text " * 40)
-    with pytest.raises(DataError, match=r"cannot be used as the cache .* set utility\.cache"):
+    with pytest.raises(DataError, match=r"cannot be used as the cache .* utility\.cache = "):
         Store(path)
     with pytest.raises(DataError, match="cannot be used"):
         Store(tmp_path)

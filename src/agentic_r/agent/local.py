@@ -21,6 +21,7 @@ from agentic_r.agent.decode import Decoder, Row
 from agentic_r.agent.gather import Gather
 from agentic_r.agent.slab import PrefixStore
 from agentic_r.errors import ConfigError, ContextError, LLMError
+from agentic_r.io import digest_model
 from agentic_r.protocols import Capabilities, Completion, Conversation, Message, Prompt, Sampling
 
 PATIENCE = 8
@@ -53,6 +54,7 @@ class LocalLLM:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.name = str(name)
+        self._named = ""
         self.batch = batch
         self.device = device
         self.model, self.tokenizer = _load(self.name, DTYPES[precision], device)
@@ -93,6 +95,11 @@ class LocalLLM:
         """Answer `user` under `system`. Raises LLMError as `complete` does."""
         messages = (Message("system", system), Message("user", user))
         return (await self.complete(Conversation(messages), sampling)).text
+
+    async def named(self) -> str:
+        """Return what identifies the model, as the cache of a judge wants to know it."""
+        self._named = self._named or digest_model(self.name)  # gigabytes are read, and once
+        return self._named
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """Continue many prompts at once, in batches in their order."""

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from agentic_r.agent.chat import rendered, with_calls
 from agentic_r.errors import ConfigError, ContextError, LLMError, MissingExtraError
+from agentic_r.io import digest_model
 from agentic_r.protocols import Capabilities, Completion, Conversation, Message, Prompt, Sampling
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class VllmLLM:
         **engine: Any,
     ) -> None:
         self.name = str(name)
+        self._named = ""
         self._loop = asyncio.new_event_loop()
         self._numbers = itertools.count()
         self._seeds = itertools.count(seed * 1_000_003)
@@ -85,6 +87,11 @@ class VllmLLM:
         """Answer `user` under `system`. Raises LLMError as `complete` does."""
         messages = (Message("system", system), Message("user", user))
         return (await self.complete(Conversation(messages), sampling)).text
+
+    async def named(self) -> str:
+        """Return what identifies the model, as the cache of a judge wants to know it."""
+        self._named = self._named or digest_model(self.name)  # gigabytes are read, and once
+        return self._named
 
     def close(self) -> None:
         """End the engine and its processes; nothing can be asked afterwards."""

@@ -213,8 +213,14 @@ def explain(utility: Utility, verdict: str, threshold: float = 60.0) -> str:
         return "The judge's score could not be read, so it is neither positive nor negative."
     score = f"Judged {utility.relevance:g} of 100"
     if utility.correctness is not None:
-        end = "right" if utility.correctness >= 1.0 else "wrong"
-        return f"{score}; going on from it, the agent's final answer was {end}."
+        told = f"{score}; going on from it, the agent's final answer was {_end(utility)}"
+        if verdict == "positive" and not utility.gain:
+            return f"{told}, as it was whatever was tried: relevance alone decided."
+        return f"{told}."
+    if utility.read:
+        return f"{score}; an earlier search had shown it, so it adds nothing: not tried."
+    if verdict == "positive":
+        return f"{score}; relevance alone decided, not tried."
     if utility.why.startswith("failed"):
         return f"{score}; the agent could not be continued from it ({utility.why})."
     if utility.relevance < threshold:
@@ -222,6 +228,14 @@ def explain(utility: Utility, verdict: str, threshold: float = 60.0) -> str:
     if verdict == "hard negative":
         return f"{score}; a better judged passage already led to the right answer, not tried."
     return f"{score}; trying it could no longer change the labels."
+
+
+def _end(utility: Utility) -> str:
+    """What the agent's answer was worth; an average of several lies between right and wrong."""
+    value = utility.correctness or 0.0
+    if 0.0 < value < 1.0:
+        return f"worth {value:.2f} of 1"
+    return "right" if value else "wrong"
 
 
 def choose(

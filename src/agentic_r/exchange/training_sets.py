@@ -141,10 +141,10 @@ def _read_upstream(path: Path, dataset: str) -> TrainingSet:
     """
     rows = read_jsonl(path, TrainingRow)
     for number, row in enumerate(rows, start=1):
-        if len(row.scores) != len(row.passage_ids):
+        if not row.passage_ids or len(row.scores) != len(row.passage_ids):
             raise DataError(
                 f"{path}: row {number}, question {row.query_id!r}: got {len(row.scores)} scores "
-                f"for {len(row.passage_ids)} passages, expected one each"
+                f"for {len(row.passage_ids)} passages, expected one each, and the positive first"
             )
     same = groupby(
         rows,

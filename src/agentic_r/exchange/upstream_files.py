@@ -14,6 +14,7 @@ from agentic_r.io import read_json_list, read_jsonl, write_atomic, write_jsonl
 from agentic_r.metrics import score_question
 from agentic_r.types import Hit, Passage, Question, Search, Status, Stop, Trajectory, Turn, Utility
 from agentic_r.utility.labelled import Labelled
+from agentic_r.utility.rules.upstream import UpstreamRule
 from agentic_r.utility.select import by_search
 from agentic_r.utility.subanswers import sure
 
@@ -209,9 +210,11 @@ def write_labels(
     They go to `passage_candidates`, `trajectory_subanswer`, `local_utility` and `global_utility`
     in `folder`, each a file named by the data set. Upstream's last step wants both signals of every
     candidate, so a correctness that was not needed is written as 0 and marked `"why": "not needed"`
-    (a key that upstream does not read): by upstream's rule the same searches, positives and pools
-    come of it. What failed is left out. Searches inside continuations have no place there. Returned
-    is how much of each there was.
+    (a key that upstream does not read): the same searches, positives and pools come of it by
+    upstream's rule where that labelled them, or everything was measured. The default rule measures
+    nothing that an earlier search has shown; searches of which upstream's would want to know more
+    are counted. What failed is left out. Searches inside continuations have no place there.
+    Returned is how much of each there was.
     """
     folder = Path(folder)
     own = {each.id: each for each in trajectories}
@@ -235,6 +238,9 @@ def write_labels(
             row.why == UNNEEDED for row in rows
         )
         counts["candidates whose correctness failed, left out"] += sum(row.failed for row in rows)
+        counts["searches of which upstream's rule wants to know more than was measured"] += bool(
+            UpstreamRule().verdict(rows).needed
+        )
         counts["searches written"] += 1
     candidates = msgspec.json.format(msgspec.json.encode(list(items.values())))
     for name in ("passage_candidates", "trajectory_subanswer", "local_utility", "global_utility"):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentic_r.errors import ConfigError, JudgeError, MissingExtraError
+from agentic_r.io import digest_model
 from agentic_r.protocols import JudgeRequest
 from agentic_r.utility.subanswers import sure
 
@@ -27,7 +27,7 @@ class CrossEncoderJudge:
     """
 
     def __init__(self, model: str, *, max_length: int = 512, batch: int = 32) -> None:
-        self._name = _identity(model)
+        self._name = digest_model(model)
         self._model, self._tokenizer = _load(model, "AutoModelForSequenceClassification")
         limit = int(getattr(self._model.config, "max_position_embeddings", max_length) or 0)
         self._length = min(max_length, limit) if limit > 0 else max_length
@@ -72,7 +72,7 @@ class LikelihoodJudge:
     """
 
     def __init__(self, model: str, *, max_length: int = 256, batch: int = 16) -> None:
-        self._name = _identity(model)
+        self._name = digest_model(model)
         self._model, self._tokenizer = _load(model, "AutoModelForCausalLM")
         self._length = max_length
         self._batch = batch
@@ -124,11 +124,11 @@ class LikelihoodJudge:
             device = self._model.device
             logits: torch.Tensor = self._model(
                 input_ids=ids.to(device), attention_mask=mask.to(device)
-            ).logits.cpu()
+            ).logits
         values = []
         for number, row in enumerate(rows):
             end = len(row)
-            said = logits[number, end - count - 1 : end - 1].float().log_softmax(-1)
+            said = logits[number, end - count - 1 : end - 1].float().cpu().log_softmax(-1)
             chosen = said.gather(1, ids[number, end - count : end].unsqueeze(1))
             values.append(float(chosen.mean()))
         return values
@@ -145,17 +145,6 @@ def _wanted(request: JudgeRequest) -> list[tuple[str, str]]:
     if subanswer is not None:
         return [(request.query, subanswer)]
     return [(request.question, answer) for answer in request.answers if answer.strip()]
-
-
-def _identity(model: str) -> Any:
-    """What identifies a model: the digests of its weights where it is a folder, else its name."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
-    from agentic_r.io import digest_file
-
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")]
-    return [(path.name, digest_file(path)) for path in files]
 
 
 def _load(model: str, kind: str) -> tuple[Any, Any]:

@@ -80,6 +80,7 @@ class LLMJudge:
             self._window,
             self._anchors,
             self._sampling.max_tokens,
+            self._structured,
         ]
 
     async def aclose(self) -> None:

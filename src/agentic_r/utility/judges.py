@@ -14,7 +14,7 @@ from agentic_r.protocols import ChatLLM, Judge, SubAnswers
 from agentic_r.utility.by_rule import ContainmentJudge, GoldJudge, OfflineJudge
 from agentic_r.utility.judge import LLMJudge
 from agentic_r.utility.store import CacheableJudge, CachedJudge, CachedSubAnswers, Store
-from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
+from agentic_r.utility.subanswers import HopSubAnswers, subanswers_of
 
 NAMES = ("offline", "containment", "gold", "cross-encoder", "likelihood", "http://...")
 """What `utility.judge` may be."""
@@ -74,12 +74,7 @@ def open_subanswers(
     chat = chat_of(judge)
     if chat is None:
         raise ConfigError("data.sub_answers = judge needs a judge: set utility.judge to its URL")
-    said = LLMSubAnswers(
-        chat,
-        structured=settings.structured == "auto",
-        prompt_file=settings.subanswer_prompt_file,
-        max_tokens=settings.judge_tokens,
-    )
+    said = subanswers_of(chat, settings)
     return said if store is None else CachedSubAnswers(said, _store(store))
 
 
@@ -119,6 +114,11 @@ def _local(kind: str, model: str) -> CacheableJudge:
     from agentic_r.utility.by_model import CrossEncoderJudge, LikelihoodJudge
 
     return CrossEncoderJudge(model) if kind == "cross-encoder" else LikelihoodJudge(model)
+
+
+def forget_models() -> None:
+    """Let go of local judges, whose memory the next stage may want; they are loaded anew."""
+    _local.cache_clear()
 
 
 @lru_cache(maxsize=4)

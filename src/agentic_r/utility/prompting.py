@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from agentic_r.errors import DataError
+from agentic_r.errors import ConfigError, DataError
 from agentic_r.protocols import ChatLLM, Sampling, StructuredLLM
 
 _SECTION = re.compile(r"^=== (system|user) ===\n", re.MULTILINE)
@@ -95,9 +95,18 @@ async def ask(
 
 
 async def named(chat: object) -> str:
-    """Return what identifies a chat model: the name that its server has for it, else its type."""
+    """Return what identifies a chat model, as its method `named` says.
+
+    Raises ConfigError where it has none: what it says cannot be kept, for another model of its
+    kind would be given it.
+    """
     name = getattr(chat, "named", None)
-    return str(await name()) if name is not None else type(chat).__name__
+    if name is None:
+        raise ConfigError(
+            f"what {type(chat).__name__} says cannot be kept, since it does not say which model it "
+            "is; give it `async def named(self) -> str`, or leave the cache out"
+        )
+    return str(await name())
 
 
 async def close(holder: object) -> None:

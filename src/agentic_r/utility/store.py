@@ -68,8 +68,8 @@ class Store:
 
     def _unusable(self, error: Exception) -> DataError:
         return DataError(
-            f"{self.path}: cannot be used as the cache of judges ({error}); delete it, or set "
-            "utility.cache to another file or to off"
+            f"{self.path}: cannot be used as the cache of judges ({error}); name another file, or "
+            'none: utility.cache = "off", or no cache= in Python'
         )
 
 

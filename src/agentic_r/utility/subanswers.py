@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from agentic_r.config import UtilityConfig
 from agentic_r.data.questions import hop_asked
 from agentic_r.errors import LLMError
 from agentic_r.protocols import ChatLLM, Sampling, SubAnswers
@@ -107,7 +108,8 @@ class LLMSubAnswers:
 
     async def asked(self, trajectory: Trajectory) -> Any:
         """Return all that the sub-answers depend on: what the cache goes by."""
-        return [await named(self._chat), *self._fill(trajectory), self._sampling.max_tokens]
+        limits = self._sampling.max_tokens, self._structured
+        return [await named(self._chat), *self._fill(trajectory), *limits]
 
     async def _ask(self, system: str, user: str, expected: int) -> list[str | None]:
         count("subanswers")
@@ -130,6 +132,16 @@ class LLMSubAnswers:
     async def aclose(self) -> None:
         """Close the model's connections; the next call opens new ones."""
         await close(self._chat)
+
+
+def subanswers_of(chat: ChatLLM, settings: UtilityConfig) -> LLMSubAnswers:
+    """Have a chat model say the sub-answers as `settings` want them asked."""
+    return LLMSubAnswers(
+        chat,
+        structured=settings.structured == "auto",
+        prompt_file=settings.subanswer_prompt_file,
+        max_tokens=settings.judge_tokens,
+    )
 
 
 def parse_subanswers(reply: str) -> list[str | None]:
