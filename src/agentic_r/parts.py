@@ -23,6 +23,7 @@ from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.io import digest_file, fingerprint
 from agentic_r.protocols import LLM, AnnotatedJudge, Judge, JudgeRequest, SubAnswers
 from agentic_r.types import Question, Trajectory
+from agentic_r.utility.judge import LLMJudge
 from agentic_r.utility.prompting import close
 from agentic_r.waiting import wait
 from agentic_r.world import SPLITS, Sizes, World, generate
@@ -84,9 +85,11 @@ def open_data(config: Config) -> Data:
         dev, test, train = questions.split(0.1, 0.3, None, seed=config.seed)
     for name, part in (("train", train), ("test", test)):
         if not part:
+            roots = {each.metadata.get("root", each.id) for each in questions}
             raise DataError(
-                f"{config.data.questions}: {len(questions)} questions leave none for {name}; "
-                "give more questions, or a test file with --data.test"
+                f"{config.data.questions}: {len(questions)} questions of {len(roots)} roots leave "
+                f"none for {name}, and those of one metadata.root stay together; give questions of "
+                "more roots, or a test file with --data.test"
             )
     check_gold(corpus, [*train, *dev, *test])
     return Data(corpus, train, dev, test, about)
@@ -255,10 +258,18 @@ async def _able(config: Config, llm: LLM) -> None:
 
 
 async def _graded(judge: Judge) -> None:
-    if None in await judge.relevance(TRIAL):
+    scores = await judge.relevance(TRIAL)
+    if None in scores:
         raise LLMError(
             "the judge was asked to grade two passages and wrote nothing that reads as two "
             "numbers; take a model that follows instructions, or raise utility.judge_tokens"
+        )
+    right, wrong = (score or 0.0 for score in scores)
+    if isinstance(judge, LLMJudge) and right <= wrong:
+        raise LLMError(
+            f"the judge graded the passage that answers {TRIAL.query!r} with {right:g} of 100 and "
+            f"one about bread with {wrong:g}, expected more for the first; take a model that can "
+            "tell them apart, or ask it in other words (utility.judge_prompt_file)"
         )
 
 

@@ -366,6 +366,14 @@ def test_a_server_without_a_model_list_wants_the_name(listed: dict[str, Any]) ->
         asyncio.run(llm.chat("s", "u", Sampling()))
 
 
+def test_a_model_is_known_by_its_given_name_or_with_its_address() -> None:
+    """Two servers that list two models by one name are two judges."""
+    answer = httpx.Response(200, json={"data": [{"id": "m"}]})
+    found = replying(RemoteLLM("http://127.0.0.1:1"), lambda request: answer)
+    assert asyncio.run(found.named()) == f"m at {found.url}"
+    assert asyncio.run(RemoteLLM("http://127.0.0.1:1", "m").named()) == "m"
+
+
 def test_messages_name_the_judges_settings() -> None:
     with pytest.raises(ConfigError, match=r"^utility\.judge_api_key_env: the environment variable"):
         RemoteLLM("http://127.0.0.1:1", api_key_env="AR_NO_SUCH_KEY", role="judge")

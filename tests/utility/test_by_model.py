@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
@@ -136,3 +137,11 @@ def test_a_folder_without_such_a_model_is_named(tmp_path: Path) -> None:
         CrossEncoderJudge(str(tmp_path))
     with pytest.raises(ConfigError, match=r"utility\.judge_name: cannot load"):
         LikelihoodJudge(str(tmp_path / "none"))
+
+
+def test_an_encoder_without_a_head_is_refused(tmp_path: Path) -> None:
+    """Its scores would be drawn anew in every process."""
+    classifier(tmp_path, 1)
+    BertModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"has no classifier.* give a model that was trained to"):
+        CrossEncoderJudge(str(tmp_path))

@@ -282,3 +282,13 @@ def test_evidence_is_the_passage_alone_or_in_place_of_the_top_hit() -> None:
     assert shown("in-place", 2, "2", "y", "z") == ["2", "y", "z"]
     assert shown("in-place", WITHOUT, "x", "y", "z") == ["y", "z"]
     assert shown("in-place", 2) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "whole"),
+    [(Protocol(), 20), (Protocol(samples=3), 60), (Protocol(samples=3, baseline=True), 63)],
+)
+def test_what_trying_all_takes_counts_samples_and_the_baseline(
+    protocol: Protocol, whole: int
+) -> None:
+    assert (protocol.whole(20), protocol.whole(0)) == (whole, 0)

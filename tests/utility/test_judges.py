@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from agentic_r.agent.remote import RemoteLLM
 from agentic_r.config import UtilityConfig
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.protocols import JudgeRequest
 from agentic_r.types import Question, Search, Trajectory, Turn
 from agentic_r.utility.by_rule import ContainmentJudge, GoldJudge, OfflineJudge
 from agentic_r.utility.judge import LLMJudge
-from agentic_r.utility.judges import NAMES, named_judge, open_judge, open_subanswers
+from agentic_r.utility.judges import NAMES, chat_of, named_judge, open_judge, open_subanswers
 from agentic_r.utility.store import CachedJudge, CachedSubAnswers
 from agentic_r.utility.subanswers import HopSubAnswers, LLMSubAnswers
 
@@ -79,6 +80,9 @@ def test_judges_to_compare_are_named_with_their_model() -> None:
     settings = UtilityConfig(judge=URL)
     assert isinstance(named_judge(settings, "gold"), GoldJudge)
     assert isinstance(named_judge(settings, "http://127.0.0.1:2/v1?a=b"), LLMJudge)
+    one, two = (chat_of(named_judge(settings, f"{URL}={name}")) for name in ("small", "large"))
+    assert isinstance(one, RemoteLLM) and isinstance(two, RemoteLLM)
+    assert (one.url, one.model, two.model) == (two.url, "small", "large")
     with pytest.raises(ConfigError, match="got the judge 'oracle', expected one of offline, "):
         named_judge(settings, "oracle")
     with pytest.raises(ConfigError, match="write likelihood=FOLDER"):

@@ -40,6 +40,20 @@ def test_costs_are_said_and_calls_only_where_there_were_any() -> None:
     assert msgspec.structs.replace(asked, kept=0).lines()[-1].endswith("410 for sub-answers)")
 
 
+def test_what_was_dropped_and_what_failed_is_said_with_the_costs() -> None:
+    rows = [row("b", 90.0), row("a", 30.0)]
+    failed = msgspec.structs.replace(rows[0].utilities[1], relevance=None, why="failed: 500 boom")
+    spoilt = (rows[0].utilities[0], failed, rows[0].utilities[2])
+    rows[0] = msgspec.structs.replace(rows[0], utilities=spoilt)
+    said = collect(rows, rule=UpstreamRule(negatives=1)).lines()
+    assert said[-2:] == [
+        "searches that gave no example: no relevant candidate 1, no turns left 4",
+        "1 of 6 candidates could not be measured, 1 of them: relevance failed: 500 boom",
+    ]
+    small = msgspec.structs.replace(rows[1], utilities=rows[1].utilities[1:2])
+    assert "above 10 of 100: the judge may have another scale" in collect([small]).lines()[-1]
+
+
 def test_a_row_keeps_everything_on_disk() -> None:
     before = row("a", 90.0)
     assert msgspec.json.decode(msgspec.json.encode(before), type=Labelled) == before

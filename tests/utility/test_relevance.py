@@ -78,8 +78,12 @@ def test_one_failure_costs_one_search_and_a_bad_trajectory_its_own() -> None:
 def test_only_failures_mean_that_the_server_is_down() -> None:
     few, many = places("t", *["b"] * 7), places("t", *["b"] * 8)
     assert len(asyncio.run(grade(few, found(few), Judge(fails="b"), Sub()))) == 7
-    with pytest.raises(LLMError, match="refused"):
+    with pytest.raises(LLMError, match=r"8 of 8 requests of the judge failed.* refused; nothing"):
         asyncio.run(grade(many, found(many), Judge(fails="b"), Sub()))
+    half, most = places("t", *"bbbb", *"aaaa"), places("t", *"bbbbb", *"aaaa")
+    assert len(asyncio.run(grade(half, found(half), Judge(fails="b"), Sub()))) == 8
+    with pytest.raises(LLMError, match="5 of 9 requests of the judge failed"):
+        asyncio.run(grade(most, found(most), Judge(fails="b"), Sub()))
 
 
 def test_a_judge_that_miscounts_is_a_bug_and_connections_are_closed() -> None:

@@ -73,6 +73,7 @@ class RemoteLLM:
         self.url = self.pool.url
         self.capacity = self.pool.capacity
         self.model = model
+        self._by_name = bool(model)
         self.answered = Answered(log, price)
         self.manners: Manners | None = None
         self.capabilities: Capabilities | None = None
@@ -92,7 +93,7 @@ class RemoteLLM:
         Raises LLMError where the server is slow or wrong, ContextError where the prompt is too
         long for it, OutageError where it is down.
         """
-        await self.named()
+        await self._known()
         key = self.answered.key(self.model, prompt, sampling)
         found = self.answered.find(key)
         if found is not None:
@@ -127,10 +128,12 @@ class RemoteLLM:
             return text
 
     async def named(self) -> str:
-        """Return the server's name of the model. Raises LLMError where it lists none."""
-        if not self.model:
-            await self._shared("name", self._name)
-        return self.model
+        """Return what identifies the model: its name where one was given, else with the address.
+
+        Two servers may list different models by one name. Raises LLMError where it lists none.
+        """
+        await self._known()
+        return self.model if self._by_name else f"{self.model} at {self.url}"
 
     async def probe(self) -> Capabilities:
         """Find out what the server can do, unless it is known already.
@@ -138,7 +141,7 @@ class RemoteLLM:
         Raises LLMError where it is down, or completes neither text nor chats.
         """
         if self.capabilities is None:
-            await self.named()
+            await self._known()
             await self._shared("probe", self._probe)
         assert self.capabilities is not None
         return self.capabilities
@@ -224,6 +227,11 @@ class RemoteLLM:
         if refusal is not None and not found.chat:
             raise refusal
         self.capabilities = found
+
+    async def _known(self) -> None:
+        """Have the server say the model's name where none was given."""
+        if not self.model:
+            await self._shared("name", self._name)
 
     async def _name(self) -> None:
         listed = await self.pool.get("/models")

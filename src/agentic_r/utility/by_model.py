@@ -156,11 +156,17 @@ def _load(model: str, kind: str) -> tuple[Any, Any]:
         raise MissingExtraError("transformers", "local") from error
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        loaded = getattr(transformers, kind).from_pretrained(model)
+        loaded, told = getattr(transformers, kind).from_pretrained(model, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"utility.judge_name: cannot load {model!r} as {kind}: {first}; "
             "give the folder of such a model"
         ) from error
+    if told["missing_keys"]:
+        raise ConfigError(
+            f"utility.judge_name: {model!r} has no {sorted(told['missing_keys'])[0]}, so it is no "
+            f"whole {kind} and its scores would be drawn at random; give a model that was trained "
+            "to score, such as a re-ranker"
+        )
     return loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer

@@ -57,6 +57,10 @@ class Protocol(msgspec.Struct, frozen=True):
     baseline: bool = False
     exhaustive: bool = False
 
+    def whole(self, candidates: int) -> int:
+        """Return how many continuations a search takes when every candidate is tried."""
+        return self.samples * (candidates + self.baseline) if candidates else 0
+
 
 class _Sample(msgspec.Struct):
     """One continuation of one candidate, tried until it ends or fails for good."""

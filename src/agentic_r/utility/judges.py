@@ -47,10 +47,12 @@ def open_judge(
 def named_judge(settings: UtilityConfig, name: str, *, store: Path | None = None) -> Judge:
     """Return a judge by "NAME" or "NAME=MODEL", other settings as they are.
 
-    A name without a model takes `judge_name` where it is the configured judge. Raises
-    ConfigError for a name that is none, or that needs a model and has none.
+    A server's name is its address. A name without a model takes `judge_name` where it is the
+    configured judge. Raises ConfigError for a name that is none, or that needs a model and has
+    none.
     """
-    kind, _, model = name.partition("=") if not name.startswith("http") else (name, "", "")
+    whole = name.startswith("http") and "?" in name  # an address may have a = of its own there
+    kind, _, model = (name, "", "") if whole else name.partition("=")
     if kind not in NAMES[:-1] and not kind.startswith(("http://", "https://")):
         raise ConfigError(f"got the judge {kind!r}, expected one of {', '.join(NAMES)}")
     if not model and kind == settings.judge:

@@ -87,7 +87,7 @@ class Labeller:
         derived = self._derive(questions, results) if self._settings.continued_searches else []
         further = self._label([place for places in derived for place in places])
         return [
-            _row(group, [*_of(group, results)], [*_of(group, further)], closed)
+            _row(group, [*_of(group, results)], [*_of(group, further)], closed, self._protocol)
             for group in questions
         ]
 
@@ -262,6 +262,7 @@ def _row(
     results: Sequence[_Result],
     further: Sequence[_Result],
     closed: Sequence[Place],
+    protocol: Protocol,
 ) -> Labelled:
     every = sorted([*results, *further], key=lambda each: (each.trajectory.id, each.search))
     dataset, question_id = key = group[0].question.key
@@ -275,7 +276,7 @@ def _row(
         derived=tuple({each.trajectory.id: each.trajectory for each in further}.values()),
         searches=len(every),
         continued_searches=len(further),
-        candidates=sum(len(each.utilities) for each in every),
+        candidates=sum(protocol.whole(len(each.utilities)) for each in every),
         continuations=sum(each.measurement.continuations for each in every),
         no_turns=sum(trajectory.question.key == key for trajectory, _ in closed),
         judge_calls=sum(each.graded.judge_calls for each in every),

@@ -17,6 +17,10 @@ NOTHING_FOUND = "nothing found"
 """Why a search gives no example: the retriever returned no passage for it."""
 
 
+SMALL_SCALE = 10.0
+"""A judge whose highest score of a run is no higher may have graded on 0-1 or 0-10."""
+
+
 class SubAnswer(msgspec.Struct, frozen=True):
     """What one search ought to have found, None for "Not Sure"; kept for the report."""
 
@@ -29,8 +33,8 @@ class Labelled(msgspec.Struct, frozen=True):
     """Everything measured for one question: the row that a labelling stage appends.
 
     `derived` are the successful continuations whose later searches were labelled as well; their
-    ids end in "+sN", N being the search that they were continued from. `candidates` is what
-    exhaustive measuring would have continued, `continuations` what was continued. `no_turns`
+    ids end in "+sN", N being the search that they were continued from. `candidates` is how many
+    continuations exhaustive measuring would have run, `continuations` how many were run. `no_turns`
     counts searches that were left out because the agent had no call left after them.
     `judge_calls` and `subanswer_calls` count requests to a language model, second tries included
     and what the cache knew left out.
@@ -118,6 +122,27 @@ class Labels(msgspec.Struct, frozen=True):
             if each.failed
         )
         return dict(reasons.most_common())
+
+    def lines(self) -> list[str]:
+        """Say in plain lines what labelling cost, what was dropped and what failed."""
+        said = self.costs.lines()
+        if self.report:
+            dropped = ", ".join(f"{reason} {count:,}" for reason, count in self.report.items())
+            said.append(f"searches that gave no example: {dropped}")
+        failed = self.failures
+        if failed:
+            first, count = next(iter(failed.items()))
+            said.append(
+                f"{sum(failed.values()):,} of {len(self.utilities):,} candidates could not be "
+                f"measured, {count:,} of them: {first}"
+            )
+        scores = [each.relevance for each in self.utilities if each.relevance is not None]
+        if scores and max(scores) <= SMALL_SCALE:
+            said.append(
+                f"no candidate was graded above {max(scores):g} of 100: the judge may have another "
+                "scale; see its prompt, or try it with agentic-r label CONFIG --compare-judges"
+            )
+        return said
 
 
 def collect(rows: Iterable[Labelled], *, rule: Rule = UPSTREAM, seed: int = 0) -> Labels:

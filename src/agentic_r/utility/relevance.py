@@ -22,7 +22,7 @@ T = TypeVar("T")
 Place = tuple[Trajectory, int]
 
 OUTAGE = 8
-"""So many requests, all failed, mean that the server cannot be used."""
+"""Of so many requests or more, more than half failed, mean that the server cannot be used."""
 
 _TAG = re.compile(r"<[^<>]*>")
 
@@ -50,8 +50,8 @@ async def grade(
     """Score the candidates of every search; one result per place, in order.
 
     A trajectory's sub-answers are asked for once. A request that fails leaves its search without
-    scores and with the reason. Raises OutageError when a server is down, LLMError when at least
-    `OUTAGE` requests were made and all failed, and ValueError when a judge returns another number
+    scores and with the reason. Raises OutageError when a server is down, LLMError when more than
+    half of at least `OUTAGE` requests failed, and ValueError when a judge returns another number
     of scores than passages.
     """
     answers, asked = await _known(places, subanswers)
@@ -158,7 +158,7 @@ def graded(
 
 
 async def _all(requests: Iterable[Awaitable[T]]) -> list[T | LLMError]:
-    """Await all requests side by side; an LLMError is a result unless it is every result."""
+    """Await all requests side by side; an LLMError is a result unless most are one."""
 
     async def caught(request: Awaitable[T]) -> T | LLMError:
         try:
@@ -170,6 +170,9 @@ async def _all(requests: Iterable[Awaitable[T]]) -> list[T | LLMError]:
 
     results = list(await asyncio.gather(*(caught(request) for request in requests)))
     errors = [each for each in results if isinstance(each, LLMError)]
-    if len(errors) == len(results) >= OUTAGE:
-        raise errors[0]
+    if len(results) >= OUTAGE and 2 * len(errors) > len(results):
+        raise LLMError(
+            f"{len(errors)} of {len(results)} requests of the judge failed, the first with: "
+            f"{errors[0]}; nothing of them is kept, the same command goes on from here"
+        ) from errors[0]
     return results
