@@ -20,6 +20,7 @@ from agentic_r.io import (
     digest_file,
     digest_model,
     fingerprint,
+    read_json_list,
     read_jsonl,
     write_atomic,
     write_jsonl,
@@ -123,7 +124,8 @@ def test_write_atomic_keeps_the_old_file_when_it_fails(
     [
         ('{"id": 1, "text"', "one JSON object a line"),
         ('{"id": "x", "text": "a"}', r"`int`, got `str` - at `\$\.id`"),
-        ("[1, 2]", "`object`, got `array`"),
+        ("[1, 2]", "one JSON object a line; write each element"),
+        ("[", "one JSON object a line; write each element"),
         ('{"id": 1}', "missing required field `text`"),
     ],
 )
@@ -149,12 +151,36 @@ def test_read_jsonl_refuses_what_is_missing_empty_or_no_text(tmp_path: Path) -> 
     assert read_jsonl(empty, Row, allow_empty=True) == []
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes('{"id": 1, "text": "é"}\n'.encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin\.jsonl:1: got"):
+    with pytest.raises(DataError, match=r"latin\.jsonl:1: got .* not UTF-8; save it as UTF-8"):
         read_jsonl(latin, Row)
     broken = tmp_path / "broken.jsonl.gz"
     broken.write_bytes(gzip.compress(b'{"id": 1, "text": "a"}\n')[:-9])
     with pytest.raises(DataError, match="cannot be read"):
         read_jsonl(broken, Row)
+
+
+def test_read_json_list_refuses_in_one_line_what_it_cannot_read(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text('\ufeff[{"id": 1, "text": "a"}]')
+    assert read_json_list(path, Row, "rows") == [Row(1, "a")]
+    for raw, said in (
+        ('[{"id": 1, "text": "é"}]'.encode("latin-1"), "not UTF-8; save it as UTF-8; expected"),
+        (b"[" * 100_000, "expected a JSON list of rows"),
+        (b'{"id": 1}', "expected a JSON list of rows"),
+    ):
+        path.write_bytes(raw)
+        with pytest.raises(DataError, match=said):
+            read_json_list(path, Row, "rows")
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match="a folder is there, expected a file; name another"):
+        write_atomic(tmp_path, "x")
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "b" / "c"):
+        with pytest.raises(RunError, match="a file is where its folder should be; name another"):
+            write_atomic(path, "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_jsonl_there_and_back_with_gz_and_byte_order_mark(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from agentic_r.errors import DataError, MissingExtraError, RunError
 
 T = TypeVar("T")
 
+NOT_UTF8 = "the file is not UTF-8; save it as UTF-8"
+
 _SHOWN = 60
 """Characters of a bad line that an error message quotes."""
 
@@ -131,6 +133,11 @@ def decode_line(path: Path | str, number: int, line: bytes, decoder: msgspec.jso
     try:
         return decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if line.startswith(b"["):
+            raise DataError(
+                f"{path}:{number}: got a JSON list, expected one JSON object a line; write each "
+                "element of the list on a line of its own"
+            ) from None
         raise DataError(f"{path}:{number}: got {_shown(line)}, expected {_why(error)}") from None
 
 
@@ -154,11 +161,11 @@ def read_json_list(path: Path | str, type: type[T], expected: str) -> list[T]:
     """
     path = Path(path)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[type])  # type: ignore[valid-type]
+        return msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=list[type])  # type: ignore[valid-type]
     except OSError as error:
         raise cannot_read(path, error) from error
-    except msgspec.DecodeError as error:
-        raise DataError(f"{path}: {error}; expected a JSON list of {expected}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: {_unread(error)}; expected a JSON list of {expected}") from error
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> None:
@@ -344,7 +351,11 @@ def _why(error: Exception) -> str:
         said = str(error).replace(" | null", "")
         wrong_type = said.startswith("Expected ")
         return said.removeprefix("Expected ") if wrong_type else f"a well-formed row: {said}"
-    return f"one JSON object a line ({error})"
+    return f"one JSON object a line ({_unread(error)})"
+
+
+def _unread(error: Exception) -> str:
+    return NOT_UTF8 if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def cannot_read(path: Path, error: Exception) -> DataError:
@@ -357,6 +368,12 @@ def cannot_read(path: Path, error: Exception) -> DataError:
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
+    if isinstance(error, IsADirectoryError):
+        return RunError(f"{path}: a folder is there, expected a file; name another target")
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return RunError(
+            f"{path}: a file is where its folder should be; name another target, or move the file"
+        )
     return RunError(
         f"{path}: cannot be written: {_reason(error)}; finished work is kept, "
         "so make room or fix the permissions and run the same command again"

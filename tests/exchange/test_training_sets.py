@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentic_r.cli import main
 from agentic_r.converting import examples as converting
@@ -53,6 +55,42 @@ def test_there_and_back(tmp_path: Path, form: str) -> None:
     assert bool(passages) == (form in WITH_TEXTS)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@given(ids=st.lists(st.text("a#01", max_size=4), min_size=1, max_size=6))
+def test_searches_of_one_question_stay_together(
+    tmp_path_factory: pytest.TempPathFactory, form: str, ids: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("ids") / "d.jsonl"
+    rows = [Example("d", id, f"Q{id} [SEP] {n}", ("p-0",), ("p-1",)) for n, id in enumerate(ids)]
+    write_training_set(path, form, rows, CORPUS)
+    found = [each.question_id for each in read_training_set(path, form, "d").examples]
+    if form == "sentence-transformers":  # no ids there: questions have numbers of rows
+        found = [ids[int(number) - 1] for number in found]
+    assert found == ids
+
+
+def test_ids_that_others_end_so_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    write_training_set(path, "tevatron", EXAMPLES)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write_jsonl(path, ({**row, "query_id": n, "question_id": None} for n, row in enumerate(rows)))
+    assert [x.question_id for x in read_training_set(path, "tevatron").examples] == ["0", "1"]
+    for row in rows:
+        del row["question_id"]
+    write_jsonl(path, rows)
+    found = read_training_set(path, "tevatron").examples
+    assert [each.question_id for each in found] == ["train_1#0", "train_1#1"]
+
+
+def test_numbers_are_ids(tmp_path: Path) -> None:
+    path = tmp_path / "u.jsonl"
+    write_training_set(path, "upstream", EXAMPLES[1:])
+    row = json.loads(path.read_text())
+    write_jsonl(path, [{**row, "query_id": 7, "passage_ids": [4, 5, 8]}])
+    [found] = read_training_set(path, "upstream").examples
+    assert (found.question_id, found.positives, found.negatives) == ("7", ("4",), ("5", "8"))
+
+
 @pytest.mark.parametrize("form", sorted(WITH_TEXTS))
 def test_texts_need_a_corpus(tmp_path: Path, form: str) -> None:
     with pytest.raises(DataError, match="got no corpus"):
@@ -98,8 +136,9 @@ def test_row_numbers_are_mapped_when_asked_and_refused_otherwise() -> None:
     assert by_row_number(rows, CORPUS)[0].negatives == ("p-8", "p-3")
     with pytest.raises(DataError, match="if they are row numbers, say --row-numbers"):
         check_ids(rows, CORPUS)
-    with pytest.raises(DataError, match="expected a row number of 0 to 8"):
-        by_row_number([Example("d", "q", "s", ("9",), ())], CORPUS)
+    for id in ("9", "\u00b2", "b0", "9" * 5000):
+        with pytest.raises(DataError, match=r"question 'q': .* expected a row number of 0 to 8"):
+            by_row_number([Example("d", "q", "s", (id,), ())], CORPUS)
 
 
 def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
@@ -119,7 +158,8 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["convert", "examples", str(source), str(target), *forms]) == 1
     assert "say --row-numbers" in capsys.readouterr().err
     assert main(["convert", "examples", str(source), str(target), *forms, "--row-numbers"]) == 0
-    assert f"{target}: 1 examples" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{target}: 1 example\n" in said and "1 example written without graded" in said
     assert json.loads(target.read_text())["positive_passages"][0]["docid"] == "p-2"
     back = ["--from", "tevatron-legacy", "--to", "ours", "--corpus-out", str(passages)]
     assert main(["convert", "examples", str(target), str(tmp_path / "o.jsonl"), *back]) == 0

@@ -29,6 +29,7 @@ from agentic_r.utility.select import UPSTREAM, select
 UNNEEDED_COUNT = "candidates whose correctness was not needed, written as 0"
 OPEN_COUNT = "searches of which upstream's rule wants to know more than was measured"
 FAILED_COUNT = "candidates whose correctness failed, left out"
+UNJUDGED_COUNT = "candidates whose relevance failed, left out"
 
 QUESTION = Question("train_3", "Where was the maker of Ulm born?", ("Bonn",), "hotpotqa", {"a": 1})
 HITS = (
@@ -134,6 +135,20 @@ def test_what_is_no_trajectory_file_is_refused(tmp_path: Path) -> None:
         read_trajectories(tmp_path / "none.json")
 
 
+def test_ids_are_numbers_too_and_searches_must_be(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_trajectories(path, [ANSWERED])
+    [item] = json.loads(path.read_text())
+    path.write_text(json.dumps([{**item, "id": 5}]))
+    assert read_trajectories(path).trajectories[0].question.id == "5"
+    results = item["output"]["retrieval_results"]
+    for key in ("a", "\u00b2"):
+        item["output"]["retrieval_results"] = {key: results["0"]}
+        path.write_text(json.dumps([item]))
+        with pytest.raises(DataError, match=rf"x.json: question 'train_3': got the key '{key}'"):
+            read_trajectories(path)
+
+
 def labelled() -> Labelled:
     return Labelled(
         "hotpotqa",
@@ -146,7 +161,7 @@ def labelled() -> Labelled:
 def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
     """Written as upstream's files and joined as upstream does: the run's own examples."""
     counts = write_labels(tmp_path, "hotpotqa", [ANSWERED], [labelled()])
-    assert counts == {UNNEEDED_COUNT: 0, FAILED_COUNT: 0, OPEN_COUNT: 0, "searches written": 2}
+    assert counts == {"searches written": 2}
     assert read_subanswers(tmp_path / "trajectory_subanswer" / "hotpotqa.jsonl") == {
         "train_3": [("maker of Ulm", "Ann"), ("where was Ann born", None)]
     }
@@ -177,6 +192,15 @@ def test_what_the_default_rule_left_open_for_upstreams_is_counted(tmp_path: Path
     assert counts[OPEN_COUNT] == 1
 
 
+def test_the_signal_that_failed_is_named(tmp_path: Path) -> None:
+    rows = utilities(0)
+    rows[1] = msgspec.structs.replace(rows[1], relevance=None, correctness=None, why="failed: x")
+    rows[2] = msgspec.structs.replace(rows[2], correctness=None, why="failed: y")
+    rows[3] = msgspec.structs.replace(rows[3], correctness=None, why="failed: y")
+    counts = write_labels(tmp_path, "d", [ANSWERED], [Labelled("d", "train_3", tuple(rows))])
+    assert (counts[UNJUDGED_COUNT], counts[FAILED_COUNT]) == (1, 2)
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 40.0, 60.0, 80.0, 100.0]), st.booleans()),
@@ -199,8 +223,8 @@ def test_lazy_labels_give_upstream_our_examples_too(
             lazy[rank] = whole[rank]
     row = Labelled("d", "train_3", tuple(lazy))
     counts = write_labels(folder, "d", [ANSWERED], [row])
-    assert counts[UNNEEDED_COUNT] == sum(each.correctness is None for each in lazy)
-    assert counts[OPEN_COUNT] == 0
+    assert counts.get(UNNEEDED_COUNT, 0) == sum(each.correctness is None for each in lazy)
+    assert OPEN_COUNT not in counts
     files = [
         folder / "passage_candidates" / "d.json",
         folder / "local_utility" / "d.jsonl",
@@ -222,9 +246,39 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     write_jsonl(run / "labels" / "labels.jsonl", [labelled()])
     assert main(["convert", "upstream-files", str(run), str(out)]) == 0
     said = capsys.readouterr().out
-    assert "hotpotqa: 1 trajectories" in said and "2 searches written" in said
+    assert "hotpotqa: 1 trajectory\n" in said and "2 searches written" in said
+    assert " 0 " not in said
     back = tmp_path / "trajectories.jsonl"
     source = out / "trajectory" / "hotpotqa.json"
     assert main(["convert", "upstream-trajectories", str(source), str(back)]) == 0
-    assert f"{back}: 1 trajectories" in capsys.readouterr().out
+    assert f"{back}: 1 trajectory\n" in capsys.readouterr().out
     assert read_jsonl(back, Trajectory)[0].question == QUESTION
+
+
+def test_no_usable_trajectory_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "x.json", tmp_path / "t.jsonl"
+    write_trajectories(source, [ANSWERED])
+    items = json.loads(source.read_text())
+    del items[0]["output"]["retrieval_results"]["1"]
+    source.write_text(json.dumps(items))
+    assert main(["convert", "upstream-trajectories", str(source), str(target)]) == 1
+    assert "no usable trajectory (1 trajectory with another number" in capsys.readouterr().err
+    assert not target.exists()
+    assert main(["convert", "upstream-trajectories", str(source), str(source)]) == 2
+
+
+def test_what_is_not_labelled_and_a_file_for_a_folder_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "iteration-1", tmp_path / "file"
+    out.write_text("mine")
+    write_jsonl(run / "rollouts" / "trajectories.jsonl", [ANSWERED])
+    words = ["convert", "upstream-files", str(run), str(out)]
+    assert main(words) == 1
+    assert "label it first: agentic-r label" in capsys.readouterr().err
+    write_jsonl(run / "labels" / "labels.jsonl", [labelled()])
+    assert main(words) == 1
+    assert "a file is where its folder should be; name another" in capsys.readouterr().err
+    assert out.read_text() == "mine"

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from agentic_r.cli import main
 from agentic_r.errors import DataError
 from agentic_r.exchange.upstream_labels import (
-    FIRST_LACKS,
+    FIRST_NO_CORRECTNESS,
+    FIRST_NO_RELEVANCE,
     NO_CANDIDATES,
     NO_CORRECTNESS,
     NO_RELEVANCE,
     REPEATED,
+    UNLABELLED,
     convert,
     join,
 )
@@ -156,22 +158,51 @@ def test_what_ends_upstreams_script_is_left_out_and_counted(tmp_path: Path) -> N
         NO_CANDIDATES: 1,
         NO_RELEVANCE: 1,
         NO_CORRECTNESS: 2,
-        FIRST_LACKS: 2,
+        FIRST_NO_RELEVANCE: 1,
+        FIRST_NO_CORRECTNESS: 1,
+        UNLABELLED: 1,
     }
+    assert made.searches == 5  # three of the candidate file, one of `other`, round 9
     first = next(row for row in made.rows if row.query_id == "train_7")
     assert not {"5", "6", "7"} & set(first.passage_ids)
     assert {row.query_id for row in made.rows} == {"train_7", "other"}
 
 
-@pytest.mark.parametrize("name", ["dev_7", "7", "train_x", "2hop__12_34", "a b/c", "train_-1"])
-def test_any_id_does(tmp_path: Path, name: str) -> None:
+def test_a_score_that_is_null_is_left_out_and_counted(tmp_path: Path) -> None:
+    def change(candidates: Any, local: Any, global_: Any) -> None:
+        local[0]["docid_score"]["5"] = None
+        global_[0]["docid_score"]["6"] = None
+        global_[0]["docid_score"]["7"]["metric_score"]["em"] = None
+        local[1]["docid_score"]["0"] = None
+
+    write(tmp_path, [GOOD, GOOD], change=change)
+    made = convert(join(*files(tmp_path)), "hotpotqa", UPSTREAM)
+    assert made.dropped == {NO_RELEVANCE: 1, NO_CORRECTNESS: 2, FIRST_NO_RELEVANCE: 1}
+    assert not {"5", "6", "7"} & set(made.rows[0].passage_ids)
+
+
+@pytest.mark.parametrize(("score", "em"), [(5000, 1), (-50, 1), (90, 7), (90, -1)])
+def test_signals_outside_their_range_are_named(tmp_path: Path, score: float, em: float) -> None:
+    def change(candidates: Any, local: Any, global_: Any) -> None:
+        local[1]["docid_score"]["3"] = score
+        global_[1]["docid_score"]["3"]["metric_score"]["em"] = em
+
+    write(tmp_path, [GOOD, GOOD], change=change)
+    name, wrong, most = ("local", score, 100) if em == 1 else ("global", em, 1)
+    said = rf"{name}.jsonl: row 2, .*'train_7', document '3': got \w+ {wrong}, expected 0 to {most}"
+    with pytest.raises(DataError, match=said):
+        join(*files(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["dev_7", "7", 7, "2hop__12_34", "a b/c", "train_-1"])
+def test_any_id_does(tmp_path: Path, name: str | int) -> None:
     def change(candidates: Any, local: Any, global_: Any) -> None:
         for each in (*candidates, *local, *global_):
             each["id"] = name
 
     write(tmp_path, [GOOD], change=change)
     made = convert(join(*files(tmp_path)), "hotpotqa", UPSTREAM)
-    assert (made.dropped, {row.query_id for row in made.rows}) == ({}, {name})
+    assert (made.dropped, {row.query_id for row in made.rows}) == ({}, {str(name)})
 
 
 @pytest.mark.parametrize(("count", "kept"), [(15, False), (16, True), (19, True), (33, True)])
@@ -206,7 +237,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     out = tmp_path / "retriever_training_data.jsonl"
     assert main(["convert", "upstream-examples", *options, "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"{out}: 1 rows from 1 of 2 searches" in said
+    assert f"{out}: 1 row from 1 of 2 searches" in said
     assert "1 no correct candidate" in said
     row = json.loads(out.read_text())
     assert row["dataset"] == "hotpotqa" and row["query_text"] == "q1" and len(row["scores"]) == 16
@@ -215,3 +246,31 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     form = ["--form", "ours", "--out", str(ours)]
     assert main(["convert", "upstream-examples", *options, *form]) == 0
     assert read_jsonl(ours, Example)[0].query == "Who? [SEP] q1"
+
+
+def test_no_row_leaves_the_target_and_says_what_was_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write(tmp_path, [GOOD, GOOD])
+    (tmp_path / "local.jsonl").write_text("")
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    assert main(["convert", "upstream-examples", *options, "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert f"2 searches gave no row: 2 {FIRST_NO_RELEVANCE}; expected --candidates" in said
+    assert out.read_text() == "mine"
+    same = ["--out", str(tmp_path / "local.jsonl")]
+    assert main(["convert", "upstream-examples", *options, *same]) == 2
+    assert "local.jsonl: got a target that is read" in capsys.readouterr().err
+
+
+def test_an_empty_candidate_file_leaves_nothing_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write(tmp_path, [GOOD, GOOD])
+    (tmp_path / "hotpotqa.json").write_text("[]")
+    out = ["--out", str(tmp_path / "out.jsonl")]
+    assert main(["convert", "upstream-examples", *options, *out]) == 0
+    said = capsys.readouterr().out
+    assert "2 rows from 2 of 2 searches" in said and f"2 {NO_CANDIDATES}" in said
+    assert "used all the same" in said

@@ -31,12 +31,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Cut, then open the result, which refuses ids that occur twice."""
+    from agentic_r.converting.targets import refuse_overwriting
     from agentic_r.data.chunk import Cut, chunk_file
     from agentic_r.data.corpus import Corpus
+    from agentic_r.exchange.counting import counted
 
+    refuse_overwriting([options.target], [options.source])
     target = Path(options.target)
     counts = chunk_file(
         Path(options.source), target, Cut(options.by, options.size, options.overlap)
     )
     Corpus.load(target)
-    print(f"{counts.documents:,} documents, {counts.passages:,} passages in {target}")
+    made = f"{counted(counts.documents, 'documents')}, {counted(counts.passages, 'passages')}"
+    print(f"{made} in {target}")

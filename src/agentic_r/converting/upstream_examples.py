@@ -34,17 +34,27 @@ def run(options: argparse.Namespace) -> None:
     """Convert, and print what was kept and what was left out, by reason."""
     from pathlib import Path
 
+    from agentic_r.converting.targets import refuse_overwriting
+    from agentic_r.errors import DataError
+    from agentic_r.exchange.counting import counted, lines, reasons
     from agentic_r.exchange.upstream_labels import convert, join
     from agentic_r.io import write_jsonl
     from agentic_r.utility.select import GradedRule, UpstreamRule
 
+    refuse_overwriting([options.out], [options.candidates, options.local, options.global_])
     joined = join(options.candidates, options.local, options.global_)
     rule = UpstreamRule() if options.rule == "upstream" else GradedRule()
     dataset = options.dataset or Path(options.candidates).name.split(".")[0]
     made = convert(joined, dataset, rule, options.seed)
     rows = made.rows if options.form == "upstream" else made.examples
+    if not rows:
+        raise DataError(
+            f"{options.out}: not written, for {counted(made.searches, 'searches')} gave no row: "
+            f"{reasons(made.dropped)}; expected --candidates, --local and --global of one data "
+            "set, with relevance and correctness"
+        )
     write_jsonl(options.out, rows)
-    kept = f"{len(made.examples):,} of {made.searches:,} searches"
-    print(f"{options.out}: {len(rows):,} rows from {kept}")
-    for reason, count in made.dropped.items():
-        print(f"  {count:,} {reason}")
+    kept = f"{len(made.examples):,} of {counted(made.searches, 'searches')}"
+    print(f"{options.out}: {counted(len(rows), 'rows')} from {kept}")
+    for line in lines(made.dropped):
+        print(f"  {line}")

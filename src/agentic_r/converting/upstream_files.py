@@ -17,6 +17,8 @@ def run(options: argparse.Namespace) -> None:
     """Convert every data set, and print what the files cannot hold."""
     from pathlib import Path
 
+    from agentic_r.errors import DataError
+    from agentic_r.exchange.counting import counted, lines
     from agentic_r.exchange.upstream_files import datasets, write_labels, write_trajectories
     from agentic_r.io import read_jsonl
     from agentic_r.types import Trajectory
@@ -24,14 +26,16 @@ def run(options: argparse.Namespace) -> None:
 
     source, target = Path(options.source), Path(options.target)
     trajectories = read_jsonl(source / "rollouts" / "trajectories.jsonl", Trajectory)
-    labelled = read_jsonl(source / "labels" / "labels.jsonl", Labelled)
+    labels = source / "labels" / "labels.jsonl"
+    if not labels.is_file():
+        raise DataError(f"{labels}: there are no labels; label it first: agentic-r label CONFIG")
+    labelled = read_jsonl(labels, Labelled)
     for dataset in datasets(trajectories):
         name = dataset or "questions"
         own = [each for each in trajectories if each.question.dataset == dataset]
-        (target / "trajectory").mkdir(parents=True, exist_ok=True)
         write_trajectories(target / "trajectory" / f"{name}.json", own)
         rows = [row for row in labelled if row.dataset == dataset]
         counts = write_labels(target, name, own, rows)
-        print(f"{target}: {name}: {len(own):,} trajectories")
-        for what, count in counts.items():
-            print(f"  {count:,} {what}")
+        print(f"{target}: {name}: {counted(len(own), 'trajectories')}")
+        for line in lines(counts):
+            print(f"  {line}")

@@ -16,11 +16,20 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Convert, and print what was left out."""
+    from agentic_r.converting.targets import refuse_overwriting
+    from agentic_r.errors import DataError
+    from agentic_r.exchange.counting import counted, lines, reasons
     from agentic_r.exchange.upstream_files import read_trajectories
     from agentic_r.io import write_jsonl
 
+    refuse_overwriting([options.target], [options.source])
     found = read_trajectories(options.source, options.dataset)
+    if not found.trajectories:
+        raise DataError(
+            f"{options.source}: got no usable trajectory ({reasons(found.dropped)}), expected at "
+            "least one"
+        )
     write_jsonl(options.target, found.trajectories)
-    print(f"{options.target}: {len(found.trajectories):,} trajectories")
-    for reason, count in found.dropped.items():
-        print(f"  {count:,} {reason}")
+    print(f"{options.target}: {counted(len(found.trajectories), 'trajectories')}")
+    for line in lines(found.dropped):
+        print(f"  {line}")

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from agentic_r.errors import DataError
+from agentic_r.exchange.ids import Id, as_text, is_number
 from agentic_r.io import read_json_list, read_jsonl, write_atomic, write_jsonl
 from agentic_r.metrics import score_question
 from agentic_r.types import Hit, Passage, Question, Search, Status, Stop, Trajectory, Turn, Utility
@@ -70,11 +72,14 @@ class Output(msgspec.Struct):
 class Item(msgspec.Struct, omit_defaults=True):
     """One question of `intermediate_data.json`."""
 
-    id: str
+    id: Id
     question: str
     golden_answers: tuple[str, ...]
     output: Output
     metadata: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        as_text(self, "id")
 
 
 class QuerySubAnswer(msgspec.Struct):
@@ -87,10 +92,13 @@ class QuerySubAnswer(msgspec.Struct):
 class SubAnswerLine(msgspec.Struct):
     """The sub-answers of one trajectory, one a search."""
 
-    id: str
+    id: Id
     question: str
     golden_answers: tuple[str, ...]
     query_subanswer_list: tuple[QuerySubAnswer, ...]
+
+    def __post_init__(self) -> None:
+        as_text(self, "id")
 
 
 class Read(NamedTuple):
@@ -110,6 +118,12 @@ def read_trajectories(path: Path | str, dataset: str = "") -> Read:
     items = read_json_list(path, Item, TRAJECTORY_FILE)
     found, dropped = [], Counter[str]()
     for item in items:
+        wrong = [key for key in item.output.retrieval_results if not is_number(key)]
+        if wrong:
+            raise DataError(
+                f"{path}: question {item.id!r}: got the key {wrong[0]!r} in retrieval_results, "
+                "expected the searches by number, from 0"
+            )
         turns = _turns(item)
         if turns is None:
             dropped[UNEQUAL] += 1
@@ -214,7 +228,8 @@ def write_labels(
     upstream's rule where that labelled them, or everything was measured. The default rule measures
     nothing that an earlier search has shown; searches of which upstream's would want to know more
     are counted. What failed is left out. Searches inside continuations have no place there.
-    Returned is how much of each there was.
+    Returned is how much of each there was, of what there was at all. Raises RunError where a file
+    cannot be written.
     """
     folder = Path(folder)
     own = {each.id: each for each in trajectories}
@@ -237,20 +252,21 @@ def write_labels(
         counts["candidates whose correctness was not needed, written as 0"] += sum(
             row.why == UNNEEDED for row in rows
         )
-        counts["candidates whose correctness failed, left out"] += sum(row.failed for row in rows)
+        failed = [row for row in rows if row.failed]
+        unjudged = sum(row.relevance is None for row in failed)
+        counts["candidates whose relevance failed, left out"] += unjudged
+        counts["candidates whose correctness failed, left out"] += len(failed) - unjudged
         counts["searches of which upstream's rule wants to know more than was measured"] += bool(
             UpstreamRule().verdict(rows).needed
         )
         counts["searches written"] += 1
     candidates = msgspec.json.format(msgspec.json.encode(list(items.values())))
-    for name in ("passage_candidates", "trajectory_subanswer", "local_utility", "global_utility"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "passage_candidates" / f"{dataset}.json", candidates)
     lines = (_subanswers(own[id], said) for id in items)
     write_jsonl(folder / "trajectory_subanswer" / f"{dataset}.jsonl", lines)
     write_jsonl(folder / "local_utility" / f"{dataset}.jsonl", local)
     write_jsonl(folder / "global_utility" / f"{dataset}.jsonl", global_)
-    return dict(counts)
+    return {what: count for what, count in counts.items() if count}
 
 
 def _candidate_item(trajectory: Trajectory) -> dict[str, Any]:
