@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import agentic_r
-from agentic_r.cli import main
+from agentic_r.cli import main, settings_apart
 from agentic_r.config import load_config
 from agentic_r.stage import Run
 from tests.retriever.conftest import NAMES, make_checkpoint
@@ -219,7 +219,8 @@ def test_a_file_that_is_not_text(config: Path, refused: Refused) -> None:
         (["--retriever.input", "both"], 'expected one of "question+query", "query"'),
         (["--utility.exhaustive", "perhaps"], "expected true or false"),
         (["--evaluation.ks", "[1, 0]"], "expected a list of integers"),
-        (["--utility.judge", "someone"], 'expected a string, "offline" or http://...'),
+        (["--utility.judge", "someone"], '"likelihood", "offline" or http://...'),
+        (["--retriever.k", "--seed", "3"], "--retriever.k has no value"),
         (["--name", "a/b"], "expected a string of letters"),
         (["--retriever", "3"], "retriever is a table"),
         (["--retriever.k"], "--retriever.k has no value"),
@@ -268,6 +269,34 @@ def test_wrong_usage(refused: Refused, arguments: list[str]) -> None:
     assert "--help" in said
     if arguments[:1] == ["lop"]:
         assert "choose from 'loop'" in said
+    if arguments[:1] == ["train"]:
+        assert "required: retriever|reranker|agent|tiny-agent" in said
+
+
+def test_settings_may_stand_before_the_last_words(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", str(config), "--retriever.k", "2", "Who was born?"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2 * 2
+    assert main(["train", str(config), "--dry-run", "--name", "nn", "retriever"]) == 0
+    assert 'name = "nn"' in capsys.readouterr().out
+    pairs, others = settings_apart(["ask", "c", "--retriever.k=2", "--", "--a.b", "-1"])
+    assert pairs == [("retriever.k", "2")] and others == ["ask", "c", "--", "--a.b", "-1"]
+    assert settings_apart(["report", "r", "--seed", "3"]) == ([], ["report", "r", "--seed", "3"])
+
+
+def test_a_step_of_a_changed_run_is_done_in_a_fork(
+    config: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    assert main(["rollout", str(config)]) == 0
+    changed = ["label", str(config), "--retriever.k", "1", "--utility.negatives", "5"]
+    assert "add --fork NAME" in refused(*changed)
+    capsys.readouterr()
+    assert main([*changed, "--fork", "new"]) == 0
+    runs = config.parent / "runs"
+    assert f"done: {runs / 'new' / 'iteration-1' / 'labels'}" in capsys.readouterr().out
+    one, two = (runs / name / "base" / "index" / "manifest.json" for name in ("run", "new"))
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_changed_settings_on_resume_name_both_values(config: Path, refused: Refused) -> None:

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from agentic_r.agent.agent import SearchAgent
+from agentic_r.agent.dialects import DIALECTS
 from agentic_r.cli import main
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.given import (
     FURTHER,
+    REPEATED_CANDIDATES,
+    REPEATED_SUBANSWERS,
     STRAY_CANDIDATES,
     STRAY_SUBANSWERS,
     UNKNOWN,
@@ -170,6 +173,15 @@ def _other_question(files: Files) -> None:
     write_jsonl(files.trajectories, [Trajectory("t0", own, TRAJECTORY.turns, "answered")])
 
 
+def _two_candidates(files: Files) -> None:
+    files.candidates.write_text(json.dumps([item("train_3", "p1"), item("train_3", "p2")]))
+
+
+def _nothing_known(files: Files) -> None:
+    stranger = Trajectory("t1", Question("train_9", "Who?", ("x",)), ())
+    write_jsonl(files.trajectories, [stranger])
+
+
 def _other_sub_answer_query(files: Files) -> None:
     changed = said("Ann", "Bonn")
     changed["query_subanswer_list"][0]["query"] = "something else"
@@ -188,6 +200,17 @@ def _other_sub_answer_query(files: Files) -> None:
             lambda files: write_jsonl(files.subanswers, [said("Ann")]),
             r"got 1 sub-answers, but its trajectory has 2 searches",
         ),
+        (_two_candidates, r"hotpotqa.json: question 'train_3': got the candidates of search 1 twi"),
+        (
+            lambda files: write_jsonl(files.subanswers, [said("Ann", "x"), said("Ann", "y")]),
+            r"hotpotqa.jsonl: question 'train_3': got the sub-answers twice, and they differ",
+        ),
+        (_nothing_known, r"t.jsonl: got nothing that fits .* trajectories of the 1 training"),
+        (lambda files: files.candidates.write_text("[]"), r"hotpotqa.json: got nothing that fits"),
+        (
+            lambda files: write_jsonl(files.subanswers, [said("Ann", question_id="x")]),
+            r"hotpotqa.jsonl: got nothing that fits",
+        ),
         (lambda files: files.candidates.write_text("{}"), r"expected a JSON list of questions"),
         (lambda files: files.candidates.unlink(), r"hotpotqa.json"),
     ],
@@ -198,6 +221,27 @@ def test_what_does_not_go_together_is_refused(
     spoil(files)
     with pytest.raises(DataError, match=said):
         files.read()
+
+
+def test_equal_repeats_are_counted(files: Files) -> None:
+    files.candidates.write_text(json.dumps([item("train_3", "p1"), item("train_3", "p1")]))
+    write_jsonl(files.subanswers, [said("Ann", "Bonn"), said("Ann", "Bonn")])
+    found = files.read()
+    assert found.dropped == {REPEATED_CANDIDATES: 2, REPEATED_SUBANSWERS: 1}
+    assert len(found.candidates) == 2 and len(found.subanswers) == 1
+
+
+@pytest.mark.parametrize("name", ["search-r1", "search-r1-rl", "flare", "react", "rearag"])
+def test_trajectories_of_another_dialect_are_refused(files: Files, name: str) -> None:
+    def read() -> Given:
+        speaks = DIALECTS[name]()
+        return read_given(files.settings(), CORPUS, Questions([QUESTION]), speaks)
+
+    if name in ("react", "rearag"):
+        with pytest.raises(ConfigError, match=rf"agent.dialect: got '{name}', but .*t.jsonl, que"):
+            read()
+    else:
+        assert read().trajectories == [TRAJECTORY]  # flare goes by probabilities, which text lacks
 
 
 def test_what_was_sent_is_put_into_the_runs_form(files: Files) -> None:

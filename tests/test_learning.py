@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from agentic_r.cli import main
 from agentic_r.data.questions import Questions
+from agentic_r.errors import DataError
 from agentic_r.exchange.training_sets import write_training_set
 from agentic_r.io import write_jsonl
-from agentic_r.learning import asked_hops
+from agentic_r.learning import asked_hops, not_held_out, notes
+from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.trainer import TrainResult
+from agentic_r.settings import RetrieverTrainConfig
 from agentic_r.types import Example, Question
 
 from .runs import write_config
@@ -132,7 +137,100 @@ def test_a_published_file_needs_no_questions_and_no_agent(
     config = write_config(tmp_path, files, runs=tmp_path / "runs", agent="no/such-model")
     options = ["--examples", str(given), "--form", "upstream", "--row-numbers"]
     assert train(config, *options, "--retriever.train.loss", "rank-net") == 0
-    assert "--retriever.base" in capsys.readouterr().out
+    assert "To use it: --name NEW --retriever.base" in capsys.readouterr().out
+
+
+def test_a_files_examples_of_dev_and_test_questions_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its numbers are ids of this corpus, which is said."""
+    corpus, asked = tmp_path / "corpus.jsonl", tmp_path / "questions.jsonl"
+    write_jsonl(corpus, ({"id": str(n), "contents": f"text {n}"} for n in range(9)))
+    lines = [
+        {"id": f"q{n}", "question": f"Who is {n}?", "golden_answers": ["x"]} for n in range(10)
+    ]
+    write_jsonl(asked, lines)
+    files = f'[data]\nsource = "files"\ncorpus = "{corpus}"\nquestions = "{asked}"\n'
+    config = write_config(tmp_path, files, runs=tmp_path / "runs", agent="no/such-model")
+    given = tmp_path / "examples.jsonl"
+    rows = [Example("", f"q{n}", f"Who is {n}? [SEP] it", ("1",), ("6", "7")) for n in range(10)]
+    write_jsonl(given, rows)
+    assert train(config, "--examples", str(given)) == 0
+    said = capsys.readouterr().out
+    assert "Left out: 4 of 10 examples, which are of dev or test questions" in said
+    assert "Passages are read as ids of the corpus; if they are row numbers" in said
+
+
+@pytest.mark.parametrize(
+    ("dataset", "id", "query", "left_out"),
+    [
+        ("mine", "test_1", "anything", True),
+        ("mine", "test_2", "Who  wrote Hives? [SEP] it", True),
+        ("other", "7", "who wrote hives?", True),
+        ("other", "test_1", "Who wr [SEP] it", True),
+        ("other", "test_1", "Where is Ulm? [SEP] it", False),
+        ("other", "test_1#3", "a query", True),
+        ("", "test_1", "a query", True),
+        ("other", "5", "a query", False),
+        ("mine", "5", "a query", True),
+        ("mine", "train_1", "Where is Ulm? [SEP] it", False),
+    ],
+)
+def test_an_example_is_of_a_question_by_its_text_or_its_id(
+    dataset: str, id: str, query: str, left_out: bool
+) -> None:
+    held = [Question(name, "Who wrote Hives?", ("x",), "mine") for name in ("test_1", "5")]
+    other = Example("mine", "train_9", "Where is Bonn?", ("p1",), ())
+    example = Example(dataset, id, query, ("p1",), ())
+    kept = not_held_out("f", [example, other], held, lambda _: None)
+    assert kept == ([other] if left_out else [example, other])
+    if left_out:
+        with pytest.raises(DataError, match="f: all of its 1 examples are of dev or test"):
+            not_held_out("f", [example], held, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "loss: info-nce, temperature 0.05, "),
+        ({"recipe": "upstream"}, "loss: upstream's recipe, cross-entropy, temperature 0.01, "),
+        (
+            {"recipe": "upstream", "loss": "rank-net"},
+            "loss: upstream's recipe, half cross-entropy, half RankNet, temperature 0.01, ",
+        ),
+    ],
+)
+def test_a_model_card_says_what_was_minimised(settings: dict[str, str], said: str) -> None:
+    result = TrainResult(cast(Encoder, None), [], "fp32")
+    assert said in notes(RetrieverTrainConfig(**settings), 3, result)[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["retriever", "--form", "upstream"], "--form goes with --examples FILE"),
+        (["retriever", "--row-numbers"], "--row-numbers goes with --examples FILE"),
+        (["tiny-agent", "--fork", "x"], "--fork: tiny-agent reuses nothing of a run"),
+        (["agent", "--plan", "--fork", "x"], "--fork: --plan reuses nothing of a run"),
+    ],
+)
+def test_options_that_nothing_would_read(
+    tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(write_config(tmp_path)), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_for_another_corpus_than_the_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "examples.jsonl"
+    write_jsonl(given, [Example("d", "q", "Who? [SEP] it", ("doc-1",), ("doc-2",))])
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    assert train(config, "--examples", str(given)) == 1
+    said = capsys.readouterr().err
+    assert "passage 'doc-1' is not in the corpus" in said
+    assert "generated world" in said and "--data.source files --data.corpus FILE" in said
 
 
 def test_a_file_with_texts_brings_its_passages(

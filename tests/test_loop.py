@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from agentic_r import judging
 from agentic_r.cli import main
 from agentic_r.config import Config, load_config
 from agentic_r.data.questions import load_questions
-from agentic_r.errors import ConfigError, DataError
+from agentic_r.errors import ConfigError, DataError, LLMError
 from agentic_r.evaluation.benchmark import Record, summarise
 from agentic_r.evaluation.table import with_intervals
 from agentic_r.io import read_jsonl
 from agentic_r.loop import open_run, run_loop, stage_names
+from agentic_r.protocols import JudgeRequest
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.testing import OracleReader
 
@@ -325,10 +327,49 @@ def test_two_judges_are_compared_on_the_searches_of_a_run(
     assert main([*command, "offline", "offline", "--shuffle"]) == 0
     said = capsys.readouterr().out
     assert "9 searches, " in said and "(Kendall's tau-b) 1.000 ± 0.000" in said
+    assert "  offline: " in said and "  offline (shuffled): " in said
     assert "(100%)" in said
     assert main([*command, "offline", "gold", "--iteration", "2"]) == 0
     assert "  gold: " in capsys.readouterr().out
     assert main([*command, "offline", "oracle"]) == 2
     assert "got the judge 'oracle', expected one of offline" in capsys.readouterr().err
+    assert main(["label", str(made.config), "--sample", "3"]) == 2
+    assert "--sample goes with --compare-judges A B" in capsys.readouterr().err
+    assert main(["label", str(made.config), "--sample", "1", *command[4:], "gold", "gold"]) == 0
+    said = capsys.readouterr().out
+    assert "1 search, " in said and "over 1 search that" in said and "nan" not in said
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        ("oracle", "got the judge 'oracle'"),
+        ("cross-encoder", "needs a model"),
+        ("gold=x", "--compare-judges: got 'gold=x', but the judge gold is a rule"),
+    ],
+)
+def test_judges_are_opened_before_the_rollouts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], judge: str, message: str
+) -> None:
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    assert main(["label", str(config), "--compare-judges", "offline", judge]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_why_a_judge_failed_is_said(
+    made: Made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        async def relevance(self, request: JudgeRequest) -> list[float | None]:
+            raise LLMError("status 500")
+
+    opened = judging.named_judge
+    monkeypatch.setattr(
+        judging, "named_judge", lambda s, n, **k: Failing() if n == "gold" else opened(s, n, **k)
+    )
+    command = ["label", str(made.config), "--sample", "3", "--compare-judges", "offline", "gold"]
+    assert main(command) == 0
+    assert "  gold: 3 searches failed, the first: status 500" in capsys.readouterr().out
     assert main(["label", str(made.config), "--shuffle"]) == 2
     assert "--shuffle goes with --compare-judges" in capsys.readouterr().err

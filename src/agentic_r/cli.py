@@ -14,12 +14,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from agentic_r import verbs
-from agentic_r.config import Config, load_config
+from agentic_r.config import Config, config_fields, load_config
 from agentic_r.converting import add_conversions
 from agentic_r.converting.examples import FORMATS
 from agentic_r.errors import AgenticRError, ConfigError
 
 LEARNERS = ("retriever", "reranker", "agent", "tiny-agent")
+
+WITHOUT_CONFIG = ("status", "report", "convert")
 
 Verb = Callable[[argparse.Namespace, Config], None]
 
@@ -105,10 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verb(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
-    options, rest = parser.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        pairs, others = settings_apart(given)
+        options, rest = parser.parse_known_args(others)
         with terminable():
-            _done(parser, options, rest)
+            _done(parser, options, pairs, rest)
     except AgenticRError as error:
         print(f"agentic-r: {error}", file=sys.stderr)
         return error.exit_code
@@ -126,18 +130,71 @@ def _verb(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-def _done(parser: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]) -> None:
+def _done(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    pairs: list[tuple[str, str]],
+    rest: list[str],
+) -> None:
     """Do what was asked for."""
-    if options.verb in ("status", "report", "convert"):
+    if options.verb in WITHOUT_CONFIG:
         if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         options.function(options)
         return
-    config = load_config(options.config, overrides(rest))
+    _refuse_stray(options)
+    config = load_config(options.config, [*pairs, *overrides(rest)])
     if options.dry_run:
         verbs.dry_run(options, config)
     else:
         options.function(options, config)
+
+
+def _refuse_stray(options: argparse.Namespace) -> None:
+    """Refuse options that nothing would read. Raises ConfigError."""
+    found = {name: value for name, value in vars(options).items() if value not in (None, False, "")}
+    for names, other, needed in (
+        (("shuffle", "sample"), "compare_judges", "--compare-judges A B"),
+        (("form", "row_numbers"), "examples", "--examples FILE"),
+    ):
+        for name in names:
+            if name in found and other not in found:
+                raise ConfigError(f"--{name.replace('_', '-')} goes with {needed}")
+    if options.verb == "train" and "fork" in found:
+        for name, stray in (
+            ("--plan", options.plan),
+            ("--engine verl", options.engine == "verl"),
+            ("tiny-agent", options.learner == "tiny-agent"),
+        ):
+            if stray:
+                raise ConfigError(f"--fork: {name} reuses nothing of a run; leave --fork out")
+
+
+def settings_apart(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Take the settings, each with its value, out of what was typed, wherever they stand.
+
+    argparse knows no settings and would take the value of one for a word that it waits for.
+    Raises ConfigError for a setting without a value.
+    """
+    if not arguments or arguments[0] in WITHOUT_CONFIG:
+        return [], list(arguments)
+    plain = {field.key for field in config_fields() if "." not in field.key}
+    pairs: list[tuple[str, str]] = []
+    others: list[str] = []
+    items = iter(arguments)
+    for item in items:
+        if item == "--":
+            return pairs, [*others, item, *items]
+        key, equals, value = item.removeprefix("--").partition("=")
+        if not item.startswith("--") or not ("." in key or key in plain):
+            others.append(item)
+            continue
+        if not equals:
+            value = next(items, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"--{key} has no value; write --{key} VALUE")
+        pairs.append((key, value))
+    return pairs, others
 
 
 def overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
@@ -212,6 +269,9 @@ def build_parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--iteration", type=int, default=1, metavar="N", help="which iteration, from 1"
         )
+        added.add_argument(
+            "--fork", default="", metavar="NAME", help="new run that reuses what fits"
+        )
         if name == "label":
             _label_options(added)
         if name == "train":
@@ -253,12 +313,16 @@ def _label_options(label: argparse.ArgumentParser) -> None:
     label.add_argument(
         "--compare-judges",
         nargs=2,
-        default=(),
+        default=None,
         metavar="JUDGE",
-        help="label nothing; say how far two judges agree: a utility.judge, or KIND=MODEL",
+        help="do not label this iteration (those before it are labelled and trained); say how far "
+        "two judges agree: a utility.judge, KIND=MODEL or URL=MODEL",
     )
     label.add_argument(
-        "--sample", type=int, default=100, metavar="N", help="searches that judges are compared on"
+        "--sample",
+        type=int,
+        metavar="N",
+        help="searches that judges are compared on (default: 100)",
     )
     label.add_argument(
         "--shuffle", action="store_true", help="show the second judge another order of passages"
@@ -270,7 +334,9 @@ def _addresses(text: str) -> tuple[str, ...]:
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:
-    train.add_argument("learner", choices=LEARNERS, help="which to train")
+    train.add_argument(
+        "learner", choices=LEARNERS, metavar="|".join(LEARNERS), help="which to train"
+    )
     train.add_argument(
         "--plan", action="store_true", help="say what memory the agent needs, and stop"
     )
@@ -281,7 +347,7 @@ def _train_options(train: argparse.ArgumentParser) -> None:
         "--examples", default="", metavar="FILE", help="train the retriever on this file alone"
     )
     train.add_argument(
-        "--form", choices=FORMATS, default="ours", help="format of --examples; docs/labelling.md"
+        "--form", choices=FORMATS, help="format of --examples (default: ours); docs/labelling.md"
     )
     train.add_argument(
         "--row-numbers", action="store_true", help="--examples names passages by row in the corpus"

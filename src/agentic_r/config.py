@@ -284,7 +284,8 @@ def _expected(type_: Any, meta: Meta) -> str:
         return "a list of integers of at least 1" + (", not empty" if meta.min_length else "")
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[type_]
     if meta.pattern == JUDGE:
-        return 'a string, "offline" or http://...'
+        rules = '"containment", "gold", "cross-encoder", "likelihood", "offline"'
+        return f"one of {rules} or http://..."
     if meta.pattern == ADDRESS:
         return "http://HOST:PORT, several with commas, or nothing"
     if meta.pattern is not None:

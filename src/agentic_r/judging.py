@@ -6,14 +6,35 @@ import json
 import random
 from collections.abc import Sequence
 
-from agentic_r.errors import DataError
+from agentic_r.config import Config
+from agentic_r.errors import ConfigError, DataError
 from agentic_r.parts import judge_cache, open_judge
 from agentic_r.protocols import AnnotatedJudge, Judge
 from agentic_r.steps import Loop, Retrieval
 from agentic_r.types import Trajectory
-from agentic_r.utility.agreement import Agreement, Shuffled, compare_judges
+from agentic_r.utility.agreement import Agreement, Shuffled, agreement
 from agentic_r.utility.candidates import candidates_at
-from agentic_r.utility.judges import named_judge
+from agentic_r.utility.judges import forget_models, named_judge
+from agentic_r.utility.relevance import graded
+
+RULES = ("offline", "containment", "gold")
+"""Judges that have no model."""
+
+
+def check_judges(config: Config, names: Sequence[str]) -> None:
+    """Open judges by name before the searches are made that they are compared on.
+
+    Raises ConfigError for one that is none, that lacks its model, or that has none to name.
+    """
+    for name in names:
+        kind, named, _ = name.partition("=")
+        if named and kind in RULES:
+            raise ConfigError(
+                f"--compare-judges: got {name!r}, but the judge {kind} is a rule and has no model; "
+                f"write {kind}"
+            )
+        named_judge(config.utility, name)
+    forget_models()  # the rollouts that come first may want the memory
 
 
 def judges_compared(
@@ -24,11 +45,12 @@ def judges_compared(
     *,
     sample: int = 100,
     shuffle: bool = False,
-) -> Agreement:
+) -> list[str]:
     """Let two judges, by name, score the candidates of `sample` searches drawn by the run's seed.
 
-    With `shuffle` the second is shown the passages in another order, and neither takes what it
-    said before from the cache. Raises ConfigError for a judge that is none, DataError where there
+    Returns in lines how far they agree, and why the first failed answer of each failed. With
+    `shuffle` the second is shown the passages in another order, and neither takes what it said
+    before from the cache. Raises ConfigError for a judge that is none, DataError where there
     are no searches, LLMError where a server is down.
     """
     config = loop.config
@@ -40,16 +62,36 @@ def judges_compared(
     places = [places[at] for at in chosen]
     store = None if shuffle else judge_cache(config)
     first, second = (named_judge(config.utility, name, store=store) for name in names)
+    if shuffle:
+        second, mark = _shuffled(second, config.seed)
+        names = (names[0], f"{names[1]} ({mark})")
     _, subanswers = open_judge(config, loop.data)
-    return compare_judges(
-        places,
-        candidates_at(places, retrieval.retriever, config.utility.candidates),
-        (first, _shuffled(second, config.seed) if shuffle else second),
-        subanswers,
-        threshold=config.utility.relevance,
-    )
+    found = candidates_at(places, retrieval.retriever, config.utility.candidates)
+    said = [graded(places, found, judge, subanswers) for judge in (first, second)]
+    scores = [[each.relevance for each in side] for side in said]
+    lines = _lines(agreement(*scores, threshold=config.utility.relevance), names)
+    for name, side in zip(names, said, strict=True):
+        reasons = [each.error for each in side if each.error]
+        if reasons:
+            lines.append(f"  {name}: {len(reasons):,} searches failed, the first: {reasons[0]}")
+    return lines
 
 
-def _shuffled(judge: Judge, seed: int) -> Judge:
+def _shuffled(judge: Judge, seed: int) -> tuple[Judge, str]:
     """A judge that reads annotation is told ids, and no order can move it."""
-    return judge if isinstance(judge, AnnotatedJudge) else Shuffled(judge, seed)
+    if isinstance(judge, AnnotatedJudge):
+        return judge, "not shuffled, for it goes by annotation"
+    return Shuffled(judge, seed), "shuffled"
+
+
+def _lines(found: Agreement, names: tuple[str, str]) -> list[str]:
+    """Say it in lines; of one search there is no interval."""
+    lines = found.lines(names)
+    if found.ordered == 1:
+        lines[1] = (
+            f"rank correlation (Kendall's tau-b) {found.correlation:.3f}, over 1 search that both "
+            "judges order"
+        )
+    if found.searches == 1:
+        lines[0] = f"1 search, {found.passages:,} passages"
+    return lines

@@ -14,6 +14,7 @@ evaluation/ROW            every system on the test questions
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,11 +27,7 @@ from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.finding import compose, reranked_name
 from agentic_r.given import Given, read_given
-from agentic_r.learning import (
-    CurvePoint,
-    check_training,
-    trained,
-)
+from agentic_r.learning import CurvePoint, check_training, not_held_out, of_corpus, trained
 from agentic_r.parts import (
     Data,
     check_servers,
@@ -140,31 +137,42 @@ def run_loop(
 
 
 def train_on(
-    run: Run, config: Config, path: Path | str, form: str = "ours", *, row_numbers: bool = False
+    run: Run,
+    config: Config,
+    path: Path | str,
+    form: str = "ours",
+    *,
+    row_numbers: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train the base encoder on a file of examples; returns the stage's folder `given/retriever`.
 
     `form` is a format of `exchange.training_sets`; with `row_numbers` its passages are rows of
     the corpus, as upstream names them. Neither questions nor an agent are needed, and a format
     that holds texts brings its own passages; dev hit@k is measured with `hold_out` alone then.
-    Raises DataError where the file is malformed or names passages that the corpus does not have,
-    ConfigError for settings that do not go with it, RunError where another file was trained on
-    before.
+    Examples of the run's dev and test questions are left out; `say` hears how many.
+    Raises DataError where the file is malformed, names passages that the corpus does not have or
+    is about dev and test questions alone, ConfigError for settings that do not go with it,
+    RunError where another file was trained on before.
     """
-    from agentic_r.exchange.training_sets import by_row_number, check_ids, read_training_set
+    from agentic_r.exchange.counting import lines
+    from agentic_r.exchange.training_sets import read_training_set
 
     base = open_encoder(config)
     check_training(config, base)
-    examples, passages = read_training_set(path, form)
+    left = Counter[str]()
+    examples, passages = read_training_set(path, form, left=left)
+    for line in lines(left):
+        say(f"Left out: {line}")
     if passages:
         _refuse_unfit_texts(config, form, row_numbers)
         about = f"the passages of {Path(path).name}"
         data = Data(Corpus([*passages.values()]), Questions(), Questions(), Questions(), about)
+        own = open_data(config) if config.data.source == "world" or config.data.questions else data
     else:
-        data = open_passages(config)
-    if row_numbers:
-        examples = by_row_number(examples, data.corpus)
-    check_ids(examples, data.corpus)
+        own = data = open_passages(config)
+        examples = of_corpus(config, examples, data.corpus, say, row_numbers=row_numbers)
+    examples = not_held_out(path, examples, [*own.dev, *own.test], say)
     trained(Workspace(run, config, data), "given/retriever", examples, base, base)
     return run.folder / "given" / "retriever"
 
@@ -234,7 +242,8 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     )
     base = open_encoder(config)  # before the first stage: what cannot be opened leaves no trace
     check_training(config, base)
-    given = read_given(config.given, data.corpus, data.train)
+    speaks = loop.agent(Nothing()).dialect
+    given = read_given(config.given, data.corpus, data.train, speaks)
     for line in given.said(len(data.train)):
         say(line)
     write_data(loop)
@@ -257,7 +266,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         outcome.newest = trajectories, current
         yield f"{name}/rollouts"
         found = labels(loop, f"{name}/labels", trajectories, current, first)
-        say("\n   ".join(found.costs.lines()))
+        say("\n   ".join(found.lines()))
         yield f"{name}/labels"
         _refuse_no_examples(name, found)
         start = base if config.retriever.train.start == "base" else encoder

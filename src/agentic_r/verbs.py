@@ -14,6 +14,8 @@ from agentic_r.errors import ConfigError, DataError, LLMError, MissingExtraError
 from agentic_r.waiting import wait
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agentic_r.agent.agent import SearchAgent
     from agentic_r.evaluation.benchmark import Row
     from agentic_r.loop import Outcome
@@ -54,7 +56,7 @@ def dry_run(options: argparse.Namespace, config: Config) -> None:
 def _run(options: argparse.Namespace, config: Config, until: str = "") -> Outcome:
     from agentic_r.loop import open_run, run_loop
 
-    with open_run(config, getattr(options, "fork", "")) as run:
+    with open_run(config, options.fork) as run:
         return run_loop(run, config, _say, until)
 
 
@@ -172,24 +174,23 @@ def label(options: argparse.Namespace, config: Config) -> None:
     """Run the loop up to the labels of an iteration, or compare two judges on its searches."""
     if options.compare_judges:
         _compare_judges(options, config)
-    elif options.shuffle:
-        raise ConfigError("--shuffle goes with --compare-judges A B")
     else:
         _reach(options, config, "labels")
 
 
 def _compare_judges(options: argparse.Namespace, config: Config) -> None:
-    from agentic_r.judging import judges_compared
+    from agentic_r.judging import check_judges, judges_compared
 
-    if options.sample < 1:
-        raise ConfigError(f"--sample: got {options.sample}, expected 1 or more")
-    outcome = _run(options, config, _stage(options, config, "rollouts"))
-    assert outcome.newest is not None
+    sample = 100 if options.sample is None else options.sample
+    if sample < 1:
+        raise ConfigError(f"--sample: got {sample}, expected 1 or more")
     names = (options.compare_judges[0], options.compare_judges[1])
-    found = judges_compared(
-        outcome.loop, *outcome.newest, names, sample=options.sample, shuffle=options.shuffle
-    )
-    print("\n".join(found.lines(names)))
+    stage = _stage(options, config, "rollouts")
+    check_judges(config, names)
+    outcome = _run(options, config, stage)
+    assert outcome.newest is not None
+    drawn = {"sample": sample, "shuffle": options.shuffle}
+    print("\n".join(judges_compared(outcome.loop, *outcome.newest, names, **drawn)))
 
 
 def train(options: argparse.Namespace, config: Config) -> None:
@@ -218,12 +219,10 @@ def train(options: argparse.Namespace, config: Config) -> None:
         raise ConfigError(
             "retriever.rerank.epochs is 0, expected at least 1 to train the re-ranker"
         )
-    _reach(options, config, options.learner)
+    stage = _reach(options, config, options.learner)
     if options.learner != "agent":
         from agentic_r.learning import told
-        from agentic_r.loop import run_folder
 
-        stage = run_folder(config) / f"iteration-{options.iteration}" / options.learner
         print(told(stage, config.retriever.train.dev_k))
 
 
@@ -234,11 +233,11 @@ def _on_given(options: argparse.Namespace, config: Config) -> None:
 
     if options.learner != "retriever":
         raise ConfigError(f"--examples: got {options.learner}, expected retriever")
-    given = (options.examples, options.form)
-    with open_run(config) as run:
-        folder = train_on(run, config, *given, row_numbers=options.row_numbers)
+    given = (options.examples, options.form or "ours")
+    with open_run(config, options.fork) as run:
+        folder = train_on(run, config, *given, row_numbers=options.row_numbers, say=_say)
     print(told(folder, config.retriever.train.dev_k))
-    print(f"done: {folder}\nTo use it: --retriever.base {folder / 'model'}")
+    print(f"done: {folder}\nTo use it: --name NEW --retriever.base {folder / 'model'}")
 
 
 def _with_verl(options: argparse.Namespace, config: Config) -> None:
@@ -261,11 +260,12 @@ def _with_verl(options: argparse.Namespace, config: Config) -> None:
     )
 
 
-def _reach(options: argparse.Namespace, config: Config, step: str) -> None:
-    """Run the loop up to a step of an iteration and say where it lies."""
+def _reach(options: argparse.Namespace, config: Config, step: str) -> Path:
+    """Run the loop up to a step of an iteration, say where it lies and return that."""
     stage = _stage(options, config, step)
-    outcome = _run(options, config, stage)
-    print(f"done: {outcome.loop.run.folder / stage}")
+    folder = _run(options, config, stage).loop.run.folder / stage
+    print(f"done: {folder}")
+    return folder
 
 
 def _stage(options: argparse.Namespace, config: Config, step: str) -> str:
