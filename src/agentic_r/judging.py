@@ -12,7 +12,7 @@ from agentic_r.parts import judge_cache, open_judge
 from agentic_r.protocols import AnnotatedJudge, Judge
 from agentic_r.steps import Loop, Retrieval
 from agentic_r.types import Trajectory
-from agentic_r.utility.agreement import Agreement, Shuffled, agreement
+from agentic_r.utility.agreement import Shuffled, agreement
 from agentic_r.utility.candidates import candidates_at
 from agentic_r.utility.judges import forget_models, named_judge
 from agentic_r.utility.relevance import graded
@@ -69,7 +69,7 @@ def judges_compared(
     found = candidates_at(places, retrieval.retriever, config.utility.candidates)
     said = [graded(places, found, judge, subanswers) for judge in (first, second)]
     scores = [[each.relevance for each in side] for side in said]
-    lines = _lines(agreement(*scores, threshold=config.utility.relevance), names)
+    lines = agreement(*scores, threshold=config.utility.relevance).lines(names)
     for name, side in zip(names, said, strict=True):
         reasons = [each.error for each in side if each.error]
         if reasons:
@@ -82,16 +82,3 @@ def _shuffled(judge: Judge, seed: int) -> tuple[Judge, str]:
     if isinstance(judge, AnnotatedJudge):
         return judge, "not shuffled, for it goes by annotation"
     return Shuffled(judge, seed), "shuffled"
-
-
-def _lines(found: Agreement, names: tuple[str, str]) -> list[str]:
-    """Say it in lines; of one search there is no interval."""
-    lines = found.lines(names)
-    if found.ordered == 1:
-        lines[1] = (
-            f"rank correlation (Kendall's tau-b) {found.correlation:.3f}, over 1 search that both "
-            "judges order"
-        )
-    if found.searches == 1:
-        lines[0] = f"1 search, {found.passages:,} passages"
-    return lines

@@ -10,10 +10,9 @@ from statistics import mean, stdev
 
 import msgspec
 
-from agentic_r.protocols import Judge, JudgeRequest, SubAnswers
-from agentic_r.types import Candidate, Trajectory
+from agentic_r.protocols import Judge, JudgeRequest
+from agentic_r.types import Trajectory
 from agentic_r.utility.prompting import close
-from agentic_r.utility.relevance import graded
 
 Place = tuple[Trajectory, int]
 Scores = Sequence[float | None]
@@ -45,11 +44,8 @@ class Agreement(msgspec.Struct, frozen=True):
         either = self.first + self.second - self.both
         share = f"{self.both / either:.0%}" if either else "none"
         said = [
-            f"{self.searches:,} searches, {self.passages:,} passages",
-            f"rank correlation (Kendall's tau-b) {self.correlation:.3f} ± {self.half:.3f}, "
-            f"over {self.ordered:,} searches that both judges order"
-            if self.ordered
-            else "rank correlation: none, for no search is ordered by both judges",
+            f"{self.searches:,} search{'es' * (self.searches != 1)}, {self.passages:,} passages",
+            self._correlated(),
             f"positives in common {self.both:,} of {either:,} ({share})",
         ]
         for name, tops, kept, unread in zip(
@@ -59,6 +55,15 @@ class Agreement(msgspec.Struct, frozen=True):
                 f"  {name}: {tops:,} positives in {kept:,} searches, {unread:,} scores unread"
             )
         return said
+
+    def _correlated(self) -> str:
+        """The correlation, with its interval where there is more than one search."""
+        if not self.ordered:
+            return "rank correlation: none, for no search is ordered by both judges"
+        told = f"rank correlation (Kendall's tau-b) {self.correlation:.3f}"
+        if self.ordered == 1:
+            return f"{told}, over 1 search that both judges order"
+        return f"{told} ± {self.half:.3f}, over {self.ordered:,} searches that both judges order"
 
 
 class Shuffled:
@@ -82,21 +87,6 @@ class Shuffled:
     async def aclose(self) -> None:
         """Close the judge's connections."""
         await close(self._judge)
-
-
-def compare_judges(
-    places: Sequence[Place],
-    found: Sequence[Sequence[Candidate]],
-    judges: tuple[Judge, Judge],
-    subanswers: SubAnswers,
-    *,
-    threshold: float = 60.0,
-) -> Agreement:
-    """Let both judges score the candidates of every search. Raises LLMError as labelling does."""
-    said = [
-        [each.relevance for each in graded(places, found, judge, subanswers)] for judge in judges
-    ]
-    return agreement(*said, threshold=threshold)
 
 
 def agreement(
