@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("parts", "finding", "given"),
     ("steps",),
     ("learning", "practice", "judging", "verl"),
-    ("reranking",),
+    ("reranking", "taught"),
     ("loop", "grid"),
     ("summary", "api", "served"),
     ("publishing",),

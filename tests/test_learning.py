@@ -14,10 +14,11 @@ from agentic_r.data.questions import Questions
 from agentic_r.errors import DataError
 from agentic_r.exchange.training_sets import write_training_set
 from agentic_r.io import write_jsonl
-from agentic_r.learning import asked_hops, not_held_out, notes
+from agentic_r.learning import asked_hops, notes
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import RetrieverTrainConfig
+from agentic_r.taught import not_held_out
 from agentic_r.types import Example, Question
 
 from .runs import write_config

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from agentic_r.agent.query import save_form, sent
-from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions, hops
-from agentic_r.errors import ConfigError, DataError
+from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, read_jsonl, write_jsonl
 from agentic_r.parts import load_encoder
-from agentic_r.protocols import SEPARATOR
 from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.retriever.development import hold_out
 from agentic_r.retriever.encoder import Encoder
@@ -24,7 +22,7 @@ from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import Config, RetrieverTrainConfig
 from agentic_r.steps import Workspace
 from agentic_r.training.trackers import check_tracker
-from agentic_r.types import Example, Question, Search, Trajectory, Turn
+from agentic_r.types import Example, Search, Trajectory, Turn
 
 CURVE_FILE = "curve.jsonl"
 DEV_FILE = "dev.jsonl"
@@ -138,93 +136,6 @@ def watched(place: Workspace, examples: Sequence[Example]) -> tuple[list[Example
     if not settings.evaluations:
         return list(examples), []
     return list(examples), asked_hops(place.data.dev, place.config.retriever.input)
-
-
-def of_corpus(
-    config: Config,
-    examples: list[Example],
-    corpus: Corpus,
-    say: Callable[[str], None],
-    *,
-    row_numbers: bool,
-) -> list[Example]:
-    """Return the examples of a file with ids of the corpus; `say` hears how numbers are read.
-
-    Raises DataError for a passage that the corpus does not have.
-    """
-    from agentic_r.exchange.training_sets import by_row_number, check_ids
-
-    try:
-        examples = by_row_number(examples, corpus) if row_numbers else examples
-        check_ids(examples, corpus)
-    except DataError as error:
-        if config.data.source != "world":
-            raise
-        raise DataError(
-            f"{error}. The corpus is the generated world, for the config names no other: give "
-            "--data.source files --data.corpus FILE"
-        ) from error
-    if not row_numbers and all(
-        id.isdecimal() for each in examples for id in (*each.positives, *each.negatives)
-    ):
-        say("Passages are read as ids of the corpus; if they are row numbers, say --row-numbers")
-    return examples
-
-
-def not_held_out(
-    path: Path | str,
-    examples: Sequence[Example],
-    questions: Sequence[Question],
-    say: Callable[[str], None],
-) -> list[Example]:
-    """Leave out the examples of a file that are of dev or test questions; `say` hears how many.
-
-    Raises DataError where none is left.
-    """
-    texts = {_words(question.text) for question in questions}
-    ids: dict[str, list[Question]] = {}
-    for question in questions:
-        ids.setdefault(question.id, []).append(question)
-
-    def held(example: Example) -> bool:
-        if _words(example.query.partition(SEPARATOR)[0]) in texts:
-            return True
-        # Some formats number the searches of a question.
-        names = dict.fromkeys([example.question_id, example.question_id.rpartition("#")[0]])
-        return any(_is_of(example, each) for name in names for each in ids.get(name, ()))
-
-    kept = [example for example in examples if not held(example)]
-    if not kept:
-        raise DataError(
-            f"{path}: all of its {len(examples):,} examples are of dev or test questions of this "
-            "run, expected others; give a file made from training questions"
-        )
-    if len(kept) < len(examples):
-        say(
-            f"Left out: {len(examples) - len(kept):,} of {len(examples):,} examples, which are of "
-            "dev or test questions of this run"
-        )
-    return kept
-
-
-def _is_of(example: Example, question: Question) -> bool:
-    """Say whether an example with the id of a question is of that question.
-
-    Ids repeat between data sets, and files name these as they like: of another data set, or of
-    none, it is not where it shows another question, or where its id is a number alone.
-    """
-    same = example.dataset == question.dataset
-    if same and example.dataset:
-        return True
-    shown, found, _ = example.query.partition(SEPARATOR)
-    # What the encoder cannot read may have been cut off.
-    if found and not _words(question.text).startswith(_words(shown)):
-        return False
-    return same or not question.id.isdecimal()
-
-
-def _words(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def asked_hops(questions: Questions, form: str) -> list[Example]:

@@ -14,29 +14,24 @@ evaluation/ROW            every system on the test questions
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentic_r.agent.agent import SearchAgent
 from agentic_r.config import Config
-from agentic_r.data.corpus import Corpus
-from agentic_r.data.questions import Questions
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.finding import compose, reranked_name
 from agentic_r.given import Given, read_given
-from agentic_r.learning import CurvePoint, check_training, not_held_out, of_corpus, trained
+from agentic_r.learning import CurvePoint, check_training, trained
 from agentic_r.parts import (
-    Data,
     check_servers,
     gold_known,
     load_encoder,
     open_agent,
     open_data,
     open_encoder,
-    open_passages,
 )
 from agentic_r.practice import agent_trained, refuse_unfit, reinforced
 from agentic_r.protocols import Retriever
@@ -49,7 +44,6 @@ from agentic_r.steps import (
     Nothing,
     Retrieval,
     System,
-    Workspace,
     index,
     labels,
     measured,
@@ -134,62 +128,6 @@ def run_loop(
         if stage == until:
             break
     return outcome
-
-
-def train_on(
-    run: Run,
-    config: Config,
-    path: Path | str,
-    form: str = "ours",
-    *,
-    row_numbers: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> Path:
-    """Train the base encoder on a file of examples; returns the stage's folder `given/retriever`.
-
-    `form` is a format of `exchange.training_sets`; with `row_numbers` its passages are rows of
-    the corpus, as upstream names them. Neither questions nor an agent are needed, and a format
-    that holds texts brings its own passages; dev hit@k is measured with `hold_out` alone then.
-    Examples of the run's dev and test questions are left out; `say` hears how many.
-    Raises DataError where the file is malformed, names passages that the corpus does not have or
-    is about dev and test questions alone, ConfigError for settings that do not go with it,
-    RunError where another file was trained on before.
-    """
-    from agentic_r.exchange.counting import lines
-    from agentic_r.exchange.training_sets import read_training_set
-
-    base = open_encoder(config)
-    check_training(config, base)
-    left = Counter[str]()
-    examples, passages = read_training_set(path, form, left=left)
-    for line in lines(left):
-        say(f"Left out: {line}")
-    if passages:
-        _refuse_unfit_texts(config, form, row_numbers)
-        about = f"the passages of {Path(path).name}"
-        data = Data(Corpus([*passages.values()]), Questions(), Questions(), Questions(), about)
-        own = open_data(config) if config.data.source == "world" or config.data.questions else data
-    else:
-        own = data = open_passages(config)
-        examples = of_corpus(config, examples, data.corpus, say, row_numbers=row_numbers)
-    examples = not_held_out(path, examples, [*own.dev, *own.test], say)
-    trained(Workspace(run, config, data), "given/retriever", examples, base, base)
-    return run.folder / "given" / "retriever"
-
-
-def _refuse_unfit_texts(config: Config, form: str, row_numbers: bool) -> None:
-    """Refuse what goes with passages of a corpus alone, where a file brings its own."""
-    settings = config.retriever.train
-    if row_numbers:
-        raise ConfigError(
-            f"--row-numbers: the format {form} holds its passages itself, so that no row of a "
-            "corpus is meant; leave it out"
-        )
-    if (settings.keep == "best" or settings.patience) and not settings.hold_out:
-        raise ConfigError(
-            f'retriever.train.hold_out: got 0, expected more, such as 0.1, for keep = "best" or '
-            f"patience: the format {form} brings its own passages, which dev questions do not name"
-        )
 
 
 def _refuse_search_only(config: Config) -> None:

@@ -185,9 +185,8 @@ def _compare_judges(options: argparse.Namespace, config: Config) -> None:
     if sample < 1:
         raise ConfigError(f"--sample: got {sample}, expected 1 or more")
     names = (options.compare_judges[0], options.compare_judges[1])
-    stage = _stage(options, config, "rollouts")
     check_judges(config, names)
-    outcome = _run(options, config, stage)
+    outcome = _run(options, config, _stage(options, config, "rollouts"))
     assert outcome.newest is not None
     drawn = {"sample": sample, "shuffle": options.shuffle}
     print("\n".join(judges_compared(outcome.loop, *outcome.newest, names, **drawn)))
@@ -229,7 +228,8 @@ def train(options: argparse.Namespace, config: Config) -> None:
 def _on_given(options: argparse.Namespace, config: Config) -> None:
     """Train the retriever on a file of examples instead of the run's own labels."""
     from agentic_r.learning import told
-    from agentic_r.loop import open_run, train_on
+    from agentic_r.loop import open_run
+    from agentic_r.taught import train_on
 
     if options.learner != "retriever":
         raise ConfigError(f"--examples: got {options.learner}, expected retriever")

@@ -15,7 +15,7 @@ from agentic_r.cli import main
 from agentic_r.errors import DataError
 from agentic_r.exchange.upstream_files import (
     UNEQUAL,
-    read_subanswers,
+    SubAnswerLine,
     read_trajectories,
     write_labels,
     write_trajectories,
@@ -162,9 +162,9 @@ def test_our_labels_give_upstream_our_examples(tmp_path: Path) -> None:
     """Written as upstream's files and joined as upstream does: the run's own examples."""
     counts = write_labels(tmp_path, "hotpotqa", [ANSWERED], [labelled()])
     assert counts == {"searches written": 2}
-    assert read_subanswers(tmp_path / "trajectory_subanswer" / "hotpotqa.jsonl") == {
-        "train_3": [("maker of Ulm", "Ann"), ("where was Ann born", None)]
-    }
+    [line] = read_jsonl(tmp_path / "trajectory_subanswer" / "hotpotqa.jsonl", SubAnswerLine)
+    said = [(each.query, each.subanswer) for each in line.query_subanswer_list]
+    assert said == [("maker of Ulm", "Ann"), ("where was Ann born", "Not Sure")]
     item = json.loads((tmp_path / "passage_candidates" / "hotpotqa.json").read_text())[0]
     assert item["trajectory"][1]["round_index"] == 2
     assert item["trajectory"][1]["reasoning_context"].endswith("</search>")

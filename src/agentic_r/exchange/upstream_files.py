@@ -12,13 +12,12 @@ import msgspec
 
 from agentic_r.errors import DataError
 from agentic_r.exchange.ids import Id, as_text, is_number
-from agentic_r.io import read_json_list, read_jsonl, write_atomic, write_jsonl
+from agentic_r.io import read_json_list, write_atomic, write_jsonl
 from agentic_r.metrics import score_question
 from agentic_r.types import Hit, Passage, Question, Search, Status, Stop, Trajectory, Turn, Utility
 from agentic_r.utility.labelled import Labelled
 from agentic_r.utility.rules.upstream import UpstreamRule
 from agentic_r.utility.select import by_search
-from agentic_r.utility.subanswers import sure
 
 OPENING = "<|im_start|>assistant\n"
 """Where the agent's own text begins in a prompt; the last one counts."""
@@ -203,14 +202,6 @@ def _item(trajectory: Trajectory) -> Item:
         metric_score=score_question(question, trajectory.answer)._asdict(),
     )
     return Item(question.id, question.text, question.answers, output, dict(question.metadata))
-
-
-def read_subanswers(path: Path | str) -> dict[str, list[tuple[str, str | None]]]:
-    """Read (query, sub-answer) by question id, one a search; the latter None for "Not Sure"."""
-    return {
-        line.id: [(each.query, sure(each.subanswer)) for each in line.query_subanswer_list]
-        for line in read_jsonl(path, SubAnswerLine)
-    }
 
 
 def write_labels(
