@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from agentic_r.cli import main as agentic_r
-from agentic_r.cli import overrides
+from agentic_r.cli.settings import overrides
 from agentic_r.config import load_config
 from agentic_r.errors import AgenticRError
 from agentic_r.io import read_jsonl

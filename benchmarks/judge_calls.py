@@ -18,7 +18,7 @@ from pathlib import Path
 
 from program import CONFIG, arguments, do
 
-from agentic_r.cli import overrides
+from agentic_r.cli.settings import overrides
 from agentic_r.config import load_config
 from agentic_r.errors import AgenticRError
 from agentic_r.io import read_jsonl

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentic_r.cli import main as agentic_r
-from agentic_r.cli import overrides
+from agentic_r.cli.settings import overrides
 from agentic_r.config import load_config
 from agentic_r.errors import AgenticRError
 from agentic_r.evaluation.report import Report, read_report

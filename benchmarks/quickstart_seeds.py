@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from agentic_r.cli import main as agentic_r
-from agentic_r.cli import overrides
+from agentic_r.cli.settings import overrides
 from agentic_r.config import load_config
 from agentic_r.errors import AgenticRError, DataError
 from agentic_r.evaluation.benchmark import Record, Row

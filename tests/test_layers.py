@@ -24,6 +24,7 @@ WORDS = (
     "protocols",
     "errors",
     "io",
+    "packed",
     "metrics",
     "config",
     "settings",
@@ -45,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("loop", "grid"),
     ("summary", "api", "served"),
     ("publishing",),
-    ("verbs", "converting"),
+    ("converting",),
     ("cli", "__init__"),
 )
 """From the bottom up; what stands side by side does not import each other, the words apart."""

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agentic_r.cli import build_parser
+from agentic_r.cli.parser import build_parser
 from agentic_r.config import config_fields
 
 DOCS = Path(__file__).parents[1] / "docs"

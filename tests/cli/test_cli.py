@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 import agentic_r
-from agentic_r.cli import main, settings_apart
+from agentic_r.cli import main
+from agentic_r.cli.settings import settings_apart
 from agentic_r.config import load_config
 from agentic_r.stage import Run
 from tests.retriever.conftest import NAMES, make_checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCE = str(Path(agentic_r.__file__).parents[1])
 
 Refused = Callable[..., str]

@@ -15,9 +15,9 @@ import pytest
 from agentic_r.cli import main
 from agentic_r.testing.server import serving
 
-from .checkpoint import checkpoint, needs_tiny
-from .runs import read_lines, write_config
-from .test_kill import IN_FRONT, LIMIT, SOURCE, write_files
+from ..checkpoint import checkpoint, needs_tiny
+from ..runs import read_lines, write_config
+from ..test_kill import IN_FRONT, LIMIT, SOURCE, write_files
 
 CONCURRENCY = 4
 
@@ -82,7 +82,7 @@ def test_stopped_while_a_server_is_asked(tmp_path: Path) -> None:
 
 DROPPING = """
 import os, signal, sys, threading, time
-from agentic_r import verbs
+import agentic_r.cli.measuring as verbs
 from agentic_r.cli import main
 
 how = signal.Signals(int(sys.argv[1]))
@@ -159,6 +159,6 @@ def test_other_errors_in_finalisers_are_told_as_ever(monkeypatch: pytest.MonkeyP
 
     heard: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: heard.append(lost.exc_type))
-    monkeypatch.setattr("agentic_r.verbs.status", lambda options: Broken() and None)
+    monkeypatch.setattr("agentic_r.cli.measuring.status", lambda options: Broken() and None)
     assert main(["status", "runs"]) == 0
     assert heard == [ValueError]
