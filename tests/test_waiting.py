@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
+from collections.abc import Iterator
 
+import anyio
 import pytest
 
 import agentic_r as ar
 from agentic_r.testing import ScriptedLLM, TableRetriever
-from agentic_r.waiting import wait
+from agentic_r.waiting import end_waiting, wait
 
 
 async def double(value: int) -> int:
@@ -45,3 +49,89 @@ def test_an_agent_runs_in_a_notebook() -> None:
         return agent.run([ar.Question("q", "Where?", ("Ulm",))])
 
     assert asyncio.run(cell())[0].answer == "Ulm"
+
+
+class Stop(BaseException):
+    """What a test ends the work with."""
+
+
+@pytest.fixture
+def stopping() -> Iterator[None]:
+    """SIGTERM ends what is waited for, as the command line has it."""
+
+    def end(*_: object) -> None:
+        if not end_waiting(Stop()):
+            raise Stop
+
+    before = signal.signal(signal.SIGTERM, end)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("stopping")
+def test_work_that_is_ended_leaves_its_blocks() -> None:
+    left = []
+
+    async def whole() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            left.append("left")
+
+    async def sends() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await whole()
+
+    with pytest.raises(Stop):
+        wait(sends())
+    assert left == ["left"]
+    with pytest.raises(Stop):  # nothing is waited for
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("stopping")
+def test_ended_twice_it_ends_at_once() -> None:
+    async def stubborn() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(60)
+
+    with pytest.raises(Stop):
+        wait(stubborn())
+
+
+@pytest.mark.usefixtures("stopping")
+def test_asked_to_end_when_it_is_done_it_ends() -> None:
+    async def done() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 3
+
+    with pytest.raises(Stop):
+        wait(done())
+    assert wait(double(3)) == 6
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_signal_inside_a_timeout_does_not_let_the_loop_turn_for_ever() -> None:
+    """Raised between two lines of a timeout's own code it would, one time in twenty."""
+
+    async def one() -> None:
+        while True:
+            with anyio.fail_after(60), anyio.CancelScope():
+                await asyncio.sleep(0)
+
+    async def many() -> None:
+        await asyncio.gather(*(one() for _ in range(16)))
+
+    for round in range(20):
+        timer = threading.Timer(
+            0.02 + 0.001 * round, signal.pthread_kill, (threading.get_ident(), signal.SIGTERM)
+        )
+        timer.start()
+        with pytest.raises(Stop):
+            wait(many())
+        timer.join()

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any
+
+from agentic_r.waiting import end_waiting
 
 
 class Terminated(KeyboardInterrupt):
@@ -20,16 +22,18 @@ class Terminated(KeyboardInterrupt):
 def terminable() -> Iterator[None]:
     """Let SIGTERM end what runs inside as Ctrl-C does, so that it closes what it has opened.
 
-    Both are raised wherever the program is, and Python drops what is raised in a finaliser: that
-    is sent anew. `serve` has handlers of its own. Outside the main thread, where none can be set,
+    An event loop is told to end, as asyncio does at Ctrl-C. Elsewhere both are raised wherever the
+    program is, and Python drops what is raised in a finaliser: that is sent anew. `serve` has
+    handlers of its own. Outside the main thread, where none can be set,
     nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(*_: Any) -> NoReturn:
-        raise Terminated
+    def end(*_: Any) -> None:
+        if not end_waiting(Terminated()):
+            raise Terminated
 
     told, anew = sys.unraisablehook, list[threading.Thread]()
     hooked = over = False
