@@ -357,6 +357,16 @@ def test_judges_are_opened_before_the_rollouts(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_server_is_tried_before_the_rollouts_that_it_judges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    judge = "http://127.0.0.1:9/v1=model"
+    assert main(["label", str(config), "--compare-judges", "offline", judge]) == 1
+    assert f"--compare-judges {judge}: " in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_why_a_judge_failed_is_said(
     made: Made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,10 @@ CONCERNS: Mapping[str, str] = {
 """Which stages a table or key of the config reaches; the longest name that fits counts."""
 
 
+FORK = "add --fork NAME to loop, rollout, label, train or evaluate"
+"""How a new run is started; the other verbs fork nothing."""
+
+
 def lasting(config: Config | Mapping[str, Any]) -> dict[str, Any]:
     """Return {dotted key: value} of all that results depend on: not how a run is served."""
     values = {
@@ -103,7 +107,7 @@ def check_config(
     if changed:
         raise RunError(
             f"{folder} was started with other settings: {'; '.join(changed)}. Go back to them, "
-            "or add --fork NAME to start a new run that reuses what is unaffected"
+            f"or start a new run that reuses what is unaffected: {FORK}"
         )
 
 
@@ -131,7 +135,7 @@ def refusal(folder: Path, changes: Sequence[str]) -> str:
     """Return what a user is told whose stage was made with something else."""
     return (
         f"stage {folder} was made with other settings or inputs: {'; '.join(changes)}. "
-        "Go back to them, add --fork NAME to start a new run that reuses what is unaffected, "
+        f"Go back to them, start a new run that reuses what is unaffected ({FORK}), "
         "or delete the folder to make it again"
     )
 

@@ -7,24 +7,28 @@ import random
 from collections.abc import Sequence
 
 from agentic_r.config import Config
-from agentic_r.errors import ConfigError, DataError
-from agentic_r.parts import judge_cache, open_judge
+from agentic_r.errors import ConfigError, DataError, LLMError
+from agentic_r.parts import judge_cache, open_judge, try_judge
 from agentic_r.protocols import AnnotatedJudge, Judge
 from agentic_r.steps import Loop, Retrieval
 from agentic_r.types import Trajectory
 from agentic_r.utility.agreement import Shuffled, agreement
 from agentic_r.utility.candidates import candidates_at
+from agentic_r.utility.judge import LLMJudge
 from agentic_r.utility.judges import forget_models, named_judge
+from agentic_r.utility.prompting import close
 from agentic_r.utility.relevance import graded
+from agentic_r.waiting import wait
 
 RULES = ("offline", "containment", "gold")
 """Judges that have no model."""
 
 
 def check_judges(config: Config, names: Sequence[str]) -> None:
-    """Open judges by name before the searches are made that they are compared on.
+    """Open judges by name, and try servers, before the searches are made that they judge.
 
-    Raises ConfigError for one that is none, that lacks its model, or that has none to name.
+    Raises ConfigError for one that is none, that lacks its model, or that has none to name, and
+    LLMError for a server that is down or cannot judge.
     """
     for name in names:
         kind, named, _ = name.partition("=")
@@ -33,8 +37,19 @@ def check_judges(config: Config, names: Sequence[str]) -> None:
                 f"--compare-judges: got {name!r}, but the judge {kind} is a rule and has no model; "
                 f"write {kind}"
             )
-        named_judge(config.utility, name)
+        judge = named_judge(config.utility, name)
+        if isinstance(judge, LLMJudge):
+            wait(_tried(name, judge))
     forget_models()  # the rollouts that come first may want the memory
+
+
+async def _tried(name: str, judge: Judge) -> None:
+    try:
+        await try_judge(judge)
+    except LLMError as error:
+        raise type(error)(f"--compare-judges {name}: {error}") from error
+    finally:
+        await close(judge)
 
 
 def judges_compared(

@@ -51,7 +51,7 @@ def test_what_is_counted_and_said() -> None:
     assert found.ordered == 1 and found.correlation == pytest.approx(0.5)
     said = found.lines(("offline", "gold"))
     assert "positives in common 1 of 3 (33%)" in said
-    assert "  gold: 2 positives in 2 searches, 1 scores unread" in said
+    assert "  gold: 2 positives in 2 searches, 1 score unread" in said
     empty = agreement([], [])
     assert empty.lines(("a", "b"))[2] == "positives in common 0 of 0 (none)"
 

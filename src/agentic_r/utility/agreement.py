@@ -52,7 +52,8 @@ class Agreement(msgspec.Struct, frozen=True):
             names, (self.first, self.second), self.kept, self.unread, strict=True
         ):
             said.append(
-                f"  {name}: {tops:,} positives in {kept:,} searches, {unread:,} scores unread"
+                f"  {name}: {tops:,} positive{'s' * (tops != 1)} in {kept:,} "
+                f"search{'es' * (kept != 1)}, {unread:,} score{'s' * (unread != 1)} unread"
             )
         return said
 
