@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts", "finding", "given"),
     ("steps",),
-    ("learning", "practice", "judging", "verl"),
+    ("asked", "learning", "practice", "judging", "verl"),
     ("reranking", "taught"),
     ("loop", "grid"),
     ("summary", "api", "served"),

@@ -10,11 +10,10 @@ from typing import cast
 import pytest
 
 from agentic_r.cli import main
-from agentic_r.data.questions import Questions
 from agentic_r.errors import DataError
 from agentic_r.exchange.training_sets import write_training_set
 from agentic_r.io import write_jsonl
-from agentic_r.learning import asked_hops, notes
+from agentic_r.learning import notes
 from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import RetrieverTrainConfig
@@ -45,13 +44,6 @@ def read(path: Path) -> list[dict[str, float]]:
             ["--retriever.train.recipe", "upstream", "--retriever.train.loss", "listwise-kl"],
             "recipe",
         ),
-        (
-            [
-                *("--retriever.input", "question+reasoning+query"),
-                *("--retriever.train.patience", "2"),
-            ],
-            "retriever.train.hold_out: got 0, expected more",
-        ),
     ],
 )
 def test_what_training_would_refuse_is_refused_before_any_work(
@@ -69,31 +61,28 @@ def test_what_training_would_refuse_is_refused_before_any_work(
     assert not list((tmp_path / "runs").rglob("manifest.json"))
 
 
+def test_the_best_weights_need_dev_questions_that_name_passages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused before any work, not after the labels are made."""
+    write_jsonl(tmp_path / "corpus.jsonl", [{"id": f"{n}", "contents": f"{n}"} for n in range(9)])
+    made = ({"id": f"{n}", "question": f"{n}?", "golden_answers": [f"{n}"]} for n in range(20))
+    hops = ({"hops": [{"question": f"{n}?", "answer": f"{n}"}]} for n in range(20))
+    rows = [row | {"metadata": each} for row, each in zip(made, hops, strict=True)]
+    write_jsonl(tmp_path / "questions.jsonl", rows)
+    files = ("corpus", "questions")
+    data = "\n".join(f'{name} = "{tmp_path / name}.jsonl"' for name in files)
+    config = write_config(
+        tmp_path, f'[data]\nsource = "files"\n{data}\n', runs=tmp_path / "runs", agent="tiny"
+    )
+    assert train(config, "--retriever.train.keep", "best") == 2
+    assert "no dev question names the passage of a hop" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("manifest.json"))
+
+
 def test_a_reranker_needs_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(write_config(tmp_path), learner="reranker") == 2
     assert "retriever.rerank.epochs is 0" in capsys.readouterr().err
-
-
-def test_hops_that_name_their_passage_become_dev_queries() -> None:
-    hops = [
-        {"question": "Who wrote Hives?", "answer": "Ada Bo", "passage_id": "p1"},
-        {"question": "Who is #1's mother?", "answer": "Eva"},
-        {"question": "Where was #2 born?", "answer": "Ulm", "passage_id": "p3"},
-    ]
-    asked = Questions(
-        [Question("q", "Where was the writer of Hives born?", ("Ulm",), "d", {"hops": hops})]
-    )
-    first, last = asked_hops(asked, "question+query")
-    assert first.query == "Where was the writer of Hives born? [SEP] Who wrote Hives?"
-    assert (first.positives, first.negatives) == (("p1",), ())
-    assert (last.query, last.positives) == (
-        "Where was the writer of Hives born? [SEP] Where was Eva born?",
-        ("p3",),
-    )
-    (_, last) = asked_hops(asked, "question+history+query")
-    assert last.query.endswith(
-        "Who wrote Hives? [SEP] Who is Ada Bo's mother? [SEP] Where was Eva born?"
-    )
 
 
 @pytest.mark.slow
@@ -245,6 +234,10 @@ def test_a_file_with_texts_brings_its_passages(
     for unfit, expected in (
         (["--row-numbers"], "--row-numbers: the format sentence-transformers holds its passages"),
         (["--retriever.train.keep", "best"], "retriever.train.hold_out: got 0, expected more"),
+        (
+            ["--retriever.input", "question+reasoning+query", "--retriever.train.patience", "2"],
+            "the hops of dev questions are asked without the agent's reasoning",
+        ),
     ):
         assert train(config, *texts, *unfit) == 2
         assert expected in capsys.readouterr().err

@@ -173,6 +173,22 @@ def test_each_iteration_uses_the_retriever_before_it(made: Made) -> None:
         assert inputs(f"iteration-{number}/retriever")["encoder"] == untouched
 
 
+def test_training_is_watched_on_what_the_agent_asks(made: Made) -> None:
+    """It is asked once, with the right passages at hand, as the retriever is sent it."""
+    rows = read_lines(made.folder / "iteration-1" / "dev" / "trajectories.jsonl")
+    dev = load_questions(made.folder / "data" / "dev.jsonl")
+    assert [row["question"]["id"] for row in rows] == [each.id for each in dev]
+    assert all(row["stop"] == "answered" for row in rows)
+    assert not (made.folder / "iteration-2" / "dev").exists()
+    marks = {
+        read_json(made.folder / f"iteration-{number}" / "retriever" / "manifest.json")["inputs"][
+            "dev"
+        ]
+        for number in (1, 2)
+    }
+    assert len(marks) == 1 and "" not in marks
+
+
 def test_the_rest_of_the_report(made: Made) -> None:
     report = made.report
     assert report["seed"] == 0 and report["name"] == "small"

@@ -47,7 +47,7 @@ def test_trained_by_reward_the_agent_comes_first(tmp_path: Path) -> None:
     names = stage_names(load_config(config(tmp_path)))
     assert names[2:4] == ["iteration-1/agent", "iteration-1/rollouts"]
     plain = load_config(write_config(tmp_path), [("agent.train.epochs", "1")])
-    assert stage_names(plain)[6] == "iteration-1/agent"
+    assert stage_names(plain)[7] == "iteration-1/agent"
 
 
 @pytest.mark.parametrize(

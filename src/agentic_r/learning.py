@@ -8,8 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from agentic_r.agent.query import save_form, sent
-from agentic_r.data.questions import Questions, hops
+from agentic_r.agent.query import save_form
 from agentic_r.errors import ConfigError
 from agentic_r.io import fingerprint, read_jsonl, write_jsonl
 from agentic_r.parts import load_encoder
@@ -22,7 +21,7 @@ from agentic_r.retriever.trainer import TrainResult
 from agentic_r.settings import Config, RetrieverTrainConfig
 from agentic_r.steps import Workspace
 from agentic_r.training.trackers import check_tracker
-from agentic_r.types import Example, Search, Trajectory, Turn
+from agentic_r.types import Example
 
 CURVE_FILE = "curve.jsonl"
 DEV_FILE = "dev.jsonl"
@@ -48,20 +47,20 @@ class DevPoint(msgspec.Struct, frozen=True):
     mrr: float
 
 
-def check_training(config: Config, base: Encoder) -> None:
+def check_training(config: Config, base: Encoder, unfit: str = "") -> None:
     """Refuse, before any work, what training would refuse after hours of it.
 
-    Raises ConfigError for settings that do not go together, packages that are missing and
-    lengths that the encoder's vectors do not have.
+    `unfit` says why dev questions cannot tell what is best, where they cannot. Raises ConfigError
+    for settings that do not go together, packages that are missing and lengths that the
+    encoder's vectors do not have.
     """
     settings = config.retriever.train
     check_recipe(settings)
     chosen = settings.keep == "best" or settings.patience
-    if chosen and not settings.hold_out and config.retriever.input == "question+reasoning+query":
+    if chosen and unfit and not settings.hold_out:
         raise ConfigError(
             'retriever.train.hold_out: got 0, expected more, such as 0.1, for keep = "best" or '
-            "patience with this retriever.input: the hops of dev questions are asked without the "
-            "agent's reasoning, and what is best without it need not be best with it"
+            f"patience: {unfit}"
         )
     longest = max(settings.matryoshka, default=1)
     if longest > base.dimension:
@@ -83,10 +82,14 @@ def trained(
     examples: Sequence[Example],
     start: Encoder,
     base: Encoder,
+    dev: Sequence[Example],
 ) -> tuple[Encoder, list[CurvePoint]]:
-    """Train the encoder on the examples; `base` encodes the passages of a query side alone."""
+    """Train the encoder on the examples, watched on `dev` or on what is held out.
+
+    `base` encodes the passages where the query side alone is trained.
+    """
     settings = place.config.retriever.train
-    kept, dev = watched(place, examples)
+    kept, dev = watched(place.config, examples, dev)
     inputs = {
         "encoder": start.fingerprint,
         "examples": fingerprint(list(examples)),
@@ -124,37 +127,17 @@ def trained(
         return load_encoder(place.config, str(model)), points.rows
 
 
-def watched(place: Workspace, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+def watched(
+    config: Config, examples: Sequence[Example], dev: Sequence[Example]
+) -> tuple[list[Example], list[Example]]:
     """Choose what is learned from and what dev hit@k is measured on.
 
-    With `hold_out`, a share of the examples' questions; else the hops of dev questions, as far as
-    they name their passage.
+    With `hold_out`, a share of the examples' questions; else `dev`.
     """
-    settings = place.config.retriever.train
+    settings = config.retriever.train
     if settings.hold_out:
-        return hold_out(examples, settings.hold_out, place.config.seed)
-    if not settings.evaluations:
-        return list(examples), []
-    return list(examples), asked_hops(place.data.dev, place.config.retriever.input)
-
-
-def asked_hops(questions: Questions, form: str) -> list[Example]:
-    """Turn every annotated hop that names its passage into an example without negatives.
-
-    The history of a hop is the hops before it; nothing was thought.
-    """
-    found = []
-    for question in questions:
-        before = Trajectory(f"{question.dataset}/{question.id}", question)
-        for hop in hops(question):
-            turn = Turn(hop.question, "search")
-            query = sent(before, turn, hop.question, form)
-            if hop.passage_id:
-                key = (question.dataset, question.id)
-                found.append(Example(*key, query, (hop.passage_id,), ()))
-            asked = msgspec.structs.replace(turn, searches=(Search(hop.question, query),))
-            before = msgspec.structs.replace(before, turns=(*before.turns, asked))
-    return found
+        return hold_out(examples, settings.hold_out, config.seed)
+    return list(examples), list(dev) if settings.evaluations else []
 
 
 def notes(settings: RetrieverTrainConfig, examples: int, result: TrainResult) -> list[str]:

@@ -5,6 +5,7 @@ base/index                the untouched encoder's index
 iteration-N/agent         the agent trained by reward, if wanted
 iteration-N/rollouts      the agent answers the training questions
 iteration-N/labels        relevance and correctness of candidates, training examples
+iteration-N/dev           what the agent asks on dev questions, where training is watched on it
 iteration-N/retriever     the encoder trained on them
 iteration-N/index         the corpus encoded anew
 iteration-N/reranker      a re-ranker that learned the same examples, if wanted
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentic_r.agent.agent import SearchAgent
+from agentic_r.asked import asks_dev, dev_asked
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
@@ -50,8 +52,10 @@ from agentic_r.steps import (
     rollouts,
     write_data,
 )
-from agentic_r.types import Trajectory
+from agentic_r.types import Example, Trajectory
 from agentic_r.utility.labelled import Labels
+
+NO_GOLD = "no dev question names the passage of a hop, so that nothing tells what is best"
 
 
 @dataclass(frozen=True)
@@ -147,15 +151,28 @@ def _refuse_search_only(config: Config) -> None:
 
 def stage_names(config: Config) -> list[str]:
     """List the stages of a loop in the order in which they are done, without doing any."""
-    parts = ["rollouts", "labels", "retriever", "index"]
-    if config.retriever.rerank.epochs:
-        parts.append("reranker")
-    if config.agent.train.wanted:
-        last = len(parts) if config.agent.train.method == "supervised" else 0
-        parts.insert(last, "agent")
     rounds = range(1, config.loop.iterations + 1)
-    iterations = [f"iteration-{number}/{part}" for number in rounds for part in parts]
+    iterations = [
+        f"iteration-{number}/{part}" for number in rounds for part in _parts(config, number)
+    ]
     return ["data", "base/index", *iterations, "evaluation"]
+
+
+def _parts(config: Config, number: int) -> list[str]:
+    """List the stages of one iteration; an agent that learns asks dev questions anew in each."""
+    learns = config.agent.train.wanted
+    supervised = config.agent.train.method == "supervised"
+    parts = {
+        "agent": learns and not supervised,
+        "rollouts": True,
+        "labels": True,
+        "dev": asks_dev(config) and (learns or number == 1),
+        "retriever": True,
+        "index": True,
+        "reranker": bool(config.retriever.rerank.epochs),
+    }
+    after = ["agent"] if learns and supervised else []
+    return [part for part, there in parts.items() if there] + after
 
 
 def _check_servers(loop: Loop) -> None:
@@ -179,11 +196,8 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         f"{len(data.test)} test questions"
     )
     base = open_encoder(config)  # before the first stage: what cannot be opened leaves no trace
-    check_training(config, base)
-    speaks = loop.agent(Nothing()).dialect
-    given = read_given(config.given, data.corpus, data.train, speaks)
-    for line in given.said(len(data.train)):
-        say(line)
+    check_training(config, base, "" if gold_known(data.dev) else NO_GOLD)
+    given = _given(loop, say)
     write_data(loop)
     yield "data"
     untouched = index(loop, "base/index", base)
@@ -191,6 +205,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     current, encoder = untouched, base
     given = _as_sent(given, loop.agent(untouched.retriever), say)
     supervised = config.agent.train.method == "supervised"
+    names, dev = stage_names(config), list[Example]()
     for number in range(1, config.loop.iterations + 1):
         name = f"iteration-{number}"
         say(f"Iteration {number} of {config.loop.iterations}")
@@ -210,14 +225,17 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         start = base if config.retriever.train.start == "base" else encoder
         earlier = [e for past in outcome.iterations for e in past.labels.examples]
         examples = [*(earlier if config.retriever.train.examples == "all" else ()), *found.examples]
-        encoder, curve = trained(loop, f"{name}/retriever", examples, start, base)
+        if f"{name}/dev" in names:
+            dev = dev_asked(loop, f"{name}/dev", untouched)
+            yield f"{name}/dev"
+        encoder, curve = trained(loop, f"{name}/retriever", examples, start, base, dev)
         yield f"{name}/retriever"
         current = index(loop, f"{name}/index", encoder)
         done = Iteration(number, trajectories, found, curve, current, len(examples))
         outcome.iterations.append(done)
         yield f"{name}/index"
         if config.retriever.rerank.epochs:
-            reranker = reranker_trained(loop, f"{name}/reranker", examples, current)
+            reranker = reranker_trained(loop, f"{name}/reranker", examples, current, dev)
             outcome.iterations[-1] = replace(done, reranker=reranker)
             say(weighed(reranker.parent, config.retriever.k))
             yield f"{name}/reranker"
@@ -230,6 +248,15 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     for system in systems(outcome, untouched):
         outcome.add(measured(loop, data.test, system))
     yield "evaluation"
+
+
+def _given(loop: Loop, say: Callable[[str], None]) -> Given:
+    """Read what was made elsewhere, and say what is taken of it."""
+    config, data = loop.config, loop.data
+    given = read_given(config.given, data.corpus, data.train, loop.agent(Nothing()).dialect)
+    for line in given.said(len(data.train)):
+        say(line)
+    return given
 
 
 def _as_sent(given: Given, agent: SearchAgent, say: Callable[[str], None]) -> Given:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from agentic_r.finding import compose
 from agentic_r.io import fingerprint, read_jsonl, write_jsonl
-from agentic_r.learning import CURVE_FILE, CurvePoint, asked_hops
+from agentic_r.learning import CURVE_FILE, CurvePoint
 from agentic_r.retriever.blend import Judged, Weighed, best, weigh
 from agentic_r.retriever.checkpoint import discard_checkpoint
 from agentic_r.steps import Loop, Retrieval
@@ -31,16 +31,23 @@ UNMEASURED = 0.5
 
 
 def reranker_trained(
-    loop: Loop, name: str, examples: Sequence[Example], retrieval: Retrieval
+    loop: Loop,
+    name: str,
+    examples: Sequence[Example],
+    retrieval: Retrieval,
+    asked: Sequence[Example],
 ) -> Path:
-    """Train a re-ranker on the examples and weigh it behind `retrieval`; returns its folder."""
+    """Train a re-ranker on the examples and weigh it behind `retrieval` on what was `asked`.
+
+    Returns its folder.
+    """
     from agentic_r.retriever.cross import CrossEncoder
     from agentic_r.retriever.cross_trainer import train_reranker
 
     settings, retriever = loop.config.retriever.rerank, loop.config.retriever
     base = settings.base or retriever.base
     seed = loop.config.seed
-    dev = dev_queries(loop)
+    dev = dev_queries(asked, seed)
     inputs = {
         "examples": fingerprint(list(examples)),
         "corpus": loop.data.corpus.digest,
@@ -75,12 +82,11 @@ def reranker_trained(
     return model
 
 
-def dev_queries(loop: Loop) -> list[Example]:
-    """Draw the hops of dev questions that name their passage, seeded, at most DEV_QUERIES."""
-    asked = asked_hops(loop.data.dev, loop.config.retriever.input)
+def dev_queries(asked: Sequence[Example], seed: int) -> list[Example]:
+    """Draw at most DEV_QUERIES of the searches that were made on dev questions, seeded."""
     if len(asked) <= DEV_QUERIES:
-        return asked
-    return random.Random(f"{loop.config.seed}:reranker").sample(asked, DEV_QUERIES)
+        return list(asked)
+    return random.Random(f"{seed}:reranker").sample(list(asked), DEV_QUERIES)
 
 
 def judged(

@@ -161,7 +161,8 @@ def _stage_times(outcome: Outcome) -> list[StageTime]:
     for name, seconds in stage_seconds(outcome.loop.run.folder).items():
         top, _, step = name.partition("/")
         if top.startswith("iteration-"):
-            totals[step, int(top.removeprefix("iteration-"))] += seconds
+            what = "asking dev questions" if step == "dev" else step
+            totals[what, int(top.removeprefix("iteration-"))] += seconds
         elif top in MEASURED:
             totals[MEASURED[top], None] += seconds
         else:

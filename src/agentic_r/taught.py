@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agentic_r.asked import asked_hops
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
@@ -45,7 +46,7 @@ def train_on(
     RunError where another file was trained on before.
     """
     base = open_encoder(config)
-    check_training(config, base)
+    check_training(config, base, _unfit(config))
     left = Counter[str]()
     examples, passages = read_training_set(path, form, left=left)
     for line in lines(left):
@@ -59,8 +60,19 @@ def train_on(
         own = data = open_passages(config)
         examples = of_corpus(config, examples, data.corpus, say, row_numbers=row_numbers)
     examples = not_held_out(path, examples, [*own.dev, *own.test], say)
-    trained(Workspace(run, config, data), "given/retriever", examples, base, base)
+    dev = asked_hops(data.dev, config.retriever.input)
+    trained(Workspace(run, config, data), "given/retriever", examples, base, base, dev)
     return run.folder / "given" / "retriever"
+
+
+def _unfit(config: Config) -> str:
+    """Say why dev questions cannot tell what is best, where they cannot: no agent asks them."""
+    if config.retriever.input != "question+reasoning+query":
+        return ""
+    return (
+        "with this retriever.input the hops of dev questions are asked without the agent's "
+        "reasoning, and what is best without it need not be best with it"
+    )
 
 
 def _refuse_unfit_texts(config: Config, form: str, row_numbers: bool) -> None:

@@ -110,13 +110,3 @@ def test_the_step_that_was_kept_is_said_where_it_is_not_the_last(report: Report)
     for other in (last, curve):
         text = Page(render(msgspec.structs.replace(report, curves=[other]))).text
         assert "Kept were the weights" not in text
-
-
-def test_dev_queries_without_the_reasoning_are_called_so(report: Report) -> None:
-    said = "come without the agent's reasoning"
-    assert said not in render(report)
-    setup = msgspec.structs.replace(report.setup, input="question+reasoning+query")
-    reasoned = msgspec.structs.replace(report, setup=setup)
-    assert said in render(reasoned)
-    held = {**report.settings, "retriever.train.hold_out": "0.1"}
-    assert said not in render(msgspec.structs.replace(reasoned, settings=held))

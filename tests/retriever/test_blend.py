@@ -41,6 +41,9 @@ def test_the_weight_is_the_best_on_dev_and_the_smallest_of_equals() -> None:
     assert best(weigh([helped, helped, lost], 1)).weight == 0.2
     assert best(weigh([helped, helped, lost], 1)).hit == pytest.approx(2 / 3)
     assert best(weigh([hurt, lost], 1)).weight == 0.0
+    # What it lifts from third to second place, where one passage is shown, is not worth its cost.
+    lifted = Judged((0.9, 0.8, 0.7), (5.0, -5.0, 4.0), (False, False, True))
+    assert best(weigh([lifted], 1)).weight == 0.0 and best(weigh([lifted], 2)).weight > 0.0
     assert weigh([Judged((), (), ())], 1)[0].hit == 0.0
     assert weigh([], 1) == []
 

@@ -66,7 +66,6 @@ def render(report: Report) -> str:
             hops=_hops(report),
             forest=forest(report.comparisons),
             curves=panels(report),
-            unreasoned=_unreasoned(report),
             between=BETWEEN.get(report.setup.input, ""),
             times=times(report.stages),
             iterations=sorted({s.iteration for s in report.stages if s.iteration is not None}),
@@ -151,12 +150,6 @@ def _hops(report: Report) -> dict[str, Any] | None:
         if kind(row, report) or not row.name.startswith("untouched")
     ]
     return {"counts": counts, "split": split, "rows": shown, "first": shown[0][0]}
-
-
-def _unreasoned(report: Report) -> bool:
-    """Whether dev was measured on annotated hops, though the retriever is sent reasoning."""
-    held = float(report.settings.get("retriever.train.hold_out", 0))
-    return "reasoning" in report.setup.input and not held
 
 
 def forest(comparisons: Sequence[Compared | Contest]) -> dict[str, Any] | None:

@@ -54,8 +54,13 @@ def weigh(queries: Sequence[Judged], k: int) -> list[Weighed]:
 
 
 def best(found: Sequence[Weighed]) -> Weighed:
-    """Return the best weight by hit rate, then by reciprocal rank, then the smallest."""
-    return max(found, key=lambda each: (each.hit, each.mrr, -each.weight))
+    """Return the best weight by hit rate, then by reciprocal rank, then the smallest.
+
+    Without a better hit rate than the retriever's own, weight 0: to rank anew costs a hundred times
+    what the search does.
+    """
+    chosen = max(found, key=lambda each: (each.hit, each.mrr, -each.weight))
+    return chosen if chosen.hit > found[0].hit else found[0]
 
 
 def _weighed(queries: Sequence[Judged], weight: float, k: int) -> Weighed:
