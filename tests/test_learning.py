@@ -80,6 +80,17 @@ def test_the_best_weights_need_dev_questions_that_name_passages(
     assert not list((tmp_path / "runs").rglob("manifest.json"))
 
 
+def test_the_best_weights_are_chosen_by_what_the_agent_asks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, runs=tmp_path / "runs")
+    reasoned = ("--retriever.input", "question+reasoning+query", "--retriever.train.keep", "best")
+    assert train(config, *reasoned) == 0
+    assert "dev hit@3" in capsys.readouterr().out
+    dev = read(tmp_path / "runs" / "small" / "iteration-1" / "retriever" / "dev.jsonl")
+    assert dev[0]["step"] == 0 and len(dev) > 1
+
+
 def test_a_reranker_needs_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(write_config(tmp_path), learner="reranker") == 2
     assert "retriever.rerank.epochs is 0" in capsys.readouterr().err
