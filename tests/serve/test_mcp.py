@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,24 @@ def test_over_stdio_in_a_process_of_its_own(config: Path) -> None:
             assert found.structured_content["title"] == "T3"
 
     asyncio.run(asyncio.wait_for(work(), 120))
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_while_the_client_says_nothing(
+    config: Path, how: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "agentic_r.cli", "serve", str(config), "--mcp"]
+    about = {"name": "test", "version": "1"}
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": about}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment()) as server:
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(json.dumps(asked).encode() + b"\n")
+        server.stdin.flush()
+        assert json.loads(server.stdout.readline())["id"] == 1
+        server.send_signal(how)
+        assert server.wait(20) == code
 
 
 def test_over_http(config: Path) -> None:

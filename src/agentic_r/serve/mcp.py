@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import urllib.parse
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -158,7 +160,13 @@ def over_http(
 
 
 async def over_stdio(opener: Opener, limits: ServeConfig, version: str) -> None:
-    """Serve the tools over standard input and output until the client closes it."""
+    """Serve the tools over standard input and output until the client closes it, or a signal.
+
+    Ctrl-C and SIGTERM end the process at once, with 130 and 143: the thread that waits for a line
+    of the client cannot be told to stop, and there is nothing to keep.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, os._exit, 128 + number)
     service = Service(opener, limits)
     await service.load()
     await tools(service, version, "urn:agentic-r").run_stdio_async()
