@@ -38,6 +38,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no continued searches": ("--utility.continued_searches", "false"),
     "graded targets": ("--retriever.train.loss", "listwise-kl"),
     "temperature 0.02": ("--retriever.train.temperature", "0.02"),
+    "7 negatives": ("--retriever.train.negatives", "7"),
     "15 negatives": ("--retriever.train.negatives", "15"),
     "query alone": ("--retriever.input", "query"),
     "question and query": ("--retriever.input", "question+query"),

@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage",),
     ("parts", "finding", "given"),
     ("steps",),
-    ("asked", "learning", "practice", "judging", "verl"),
+    ("dev", "learning", "practice", "judging", "verl"),
     ("reranking", "taught"),
     ("loop", "grid"),
     ("summary", "api", "served"),

@@ -21,8 +21,8 @@ from agentic_r.retriever.cross import CrossEncoder
             (0.5, 0.75, 0.25),
             "dev hit@2 0.750 with weight 0.5 of 1; 0.500 of the retriever",
         ),
-        ((0.5, 0.5, 0.25), "It adds nothing, so it is not used: train it longer"),
-        ((), "weight 0.5 of 1, as no dev question names a hop's passage"),
+        ((0.5, 0.5, 0.25), "It finds no more, so it is not used: train it longer"),
+        ((), "weight 0.5 of 1, as no search of a dev question has a passage to find"),
     ],
 )
 def test_what_it_adds_is_said(tmp_path: Path, hits: tuple[float, ...], said: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import agentic_r as ar
 from agentic_r.testing import ScriptedLLM, TableRetriever
-from agentic_r.waiting import end_waiting, wait
+from agentic_r.waiting import end_waiting, long_step, wait
 
 
 async def double(value: int) -> int:
@@ -102,6 +102,31 @@ def test_ended_twice_it_ends_at_once() -> None:
 
     with pytest.raises(Stop):
         wait(stubborn())
+
+
+@pytest.mark.usefixtures("stopping")
+def test_work_that_fails_when_it_is_ended_ends_all_the_same() -> None:
+    async def fails() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise ValueError("the server is gone") from None
+
+    with pytest.raises(Stop) as stopped:
+        wait(fails())
+    assert isinstance(stopped.value.__cause__, ValueError)
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_long_step_is_not_waited_for() -> None:
+    async def decodes() -> None:
+        with long_step():
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("the step went on")
+
+    with pytest.raises(Stop):
+        wait(decodes())
 
 
 @pytest.mark.usefixtures("stopping")

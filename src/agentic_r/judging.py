@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from agentic_r.config import Config
 from agentic_r.errors import ConfigError, DataError, LLMError
-from agentic_r.parts import judge_cache, open_judge, try_judge
+from agentic_r.parts import TRIAL, judge_cache, open_judge
 from agentic_r.protocols import AnnotatedJudge, Judge
 from agentic_r.steps import Loop, Retrieval
 from agentic_r.types import Trajectory
@@ -28,7 +28,7 @@ def check_judges(config: Config, names: Sequence[str]) -> None:
     """Open judges by name, and try servers, before the searches are made that they judge.
 
     Raises ConfigError for one that is none, that lacks its model, or that has none to name, and
-    LLMError for a server that is down or cannot judge.
+    LLMError for a server that is down.
     """
     for name in names:
         kind, named, _ = name.partition("=")
@@ -44,8 +44,9 @@ def check_judges(config: Config, names: Sequence[str]) -> None:
 
 
 async def _tried(name: str, judge: Judge) -> None:
+    """Ask it once; how well it judges is what the comparison is to show."""
     try:
-        await try_judge(judge)
+        await judge.relevance(TRIAL)
     except LLMError as error:
         raise type(error)(f"--compare-judges {name}: {error}") from error
     finally:

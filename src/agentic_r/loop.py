@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentic_r.agent.agent import SearchAgent
-from agentic_r.asked import asks_dev, dev_asked
 from agentic_r.config import Config
+from agentic_r.dev import dev_searches, needs_dev
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.finding import compose, reranked_name
@@ -166,7 +166,7 @@ def _parts(config: Config, number: int) -> list[str]:
         "agent": learns and not supervised,
         "rollouts": True,
         "labels": True,
-        "dev": asks_dev(config) and (learns or number == 1),
+        "dev": needs_dev(config) and (learns or number == 1),
         "retriever": True,
         "index": True,
         "reranker": bool(config.retriever.rerank.epochs),
@@ -226,7 +226,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         earlier = [e for past in outcome.iterations for e in past.labels.examples]
         examples = [*(earlier if config.retriever.train.examples == "all" else ()), *found.examples]
         if f"{name}/dev" in names:
-            dev = dev_asked(loop, f"{name}/dev", untouched)
+            dev = dev_searches(loop, f"{name}/dev", untouched)
             yield f"{name}/dev"
         encoder, curve = trained(loop, f"{name}/retriever", examples, start, base, dev)
         yield f"{name}/retriever"

@@ -234,7 +234,7 @@ def check_servers(config: Config, data: Data, llm: LLM, *, agent: bool, judge: b
             found, _ = open_judge(config, data)
             found = getattr(found, "judge", found)  # the server itself, not what it once said
             if not isinstance(found, AnnotatedJudge):
-                await tried("utility.judge", try_judge(found), found)
+                await tried("utility.judge", _graded(found), found)
 
     wait(whole())
 
@@ -257,11 +257,7 @@ async def _able(config: Config, llm: LLM) -> None:
     await require(asked, names, f"agent.dialect {config.agent.dialect}")
 
 
-async def try_judge(judge: Judge) -> None:
-    """Let a judge grade two passages, before any long work is done for it.
-
-    Raises LLMError where it is down, cannot be read, or prefers the passage about bread.
-    """
+async def _graded(judge: Judge) -> None:
     scores = await judge.relevance(TRIAL)
     if None in scores:
         raise LLMError(

@@ -123,7 +123,8 @@ def weighed(folder: Path, k: int) -> str:
     """Say in one line what the re-ranker in a stage's folder adds to its retriever on dev."""
     found = read_jsonl(folder / WEIGHTS_FILE, Weighed, allow_empty=True)
     if not found:
-        return f"Re-ranker: weight {UNMEASURED} of 1, as no dev question names a hop's passage"
+        why = "as no search of a dev question has a passage to find"
+        return f"Re-ranker: weight {UNMEASURED} of 1, {why}"
     chosen, alone, whole = best(found), found[0], found[-1]
     words = (
         f"Re-ranker: dev hit@{k} {chosen.hit:.3f} with weight {chosen.weight} of 1; "
@@ -131,4 +132,6 @@ def weighed(folder: Path, k: int) -> str:
     )
     if chosen.weight:
         return words
-    return f"{words}. It adds nothing, so it is not used: train it longer (retriever.rerank.epochs)"
+    return (
+        f"{words}. It finds no more, so it is not used: train it longer (retriever.rerank.epochs)"
+    )

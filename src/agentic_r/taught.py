@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agentic_r.asked import asked_hops
 from agentic_r.config import Config
 from agentic_r.data.corpus import Corpus
 from agentic_r.data.questions import Questions
+from agentic_r.dev import dev_hops
 from agentic_r.errors import ConfigError, DataError
 from agentic_r.exchange.counting import lines
 from agentic_r.exchange.ids import is_number
@@ -60,7 +60,7 @@ def train_on(
         own = data = open_passages(config)
         examples = of_corpus(config, examples, data.corpus, say, row_numbers=row_numbers)
     examples = not_held_out(path, examples, [*own.dev, *own.test], say)
-    dev = asked_hops(data.dev, config.retriever.input)
+    dev = dev_hops(data.dev, config.retriever.input)
     trained(Workspace(run, config, data), "given/retriever", examples, base, base, dev)
     return run.folder / "given" / "retriever"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,13 +32,28 @@ def end_waiting(error: BaseException) -> bool:
 
     An error raised by a handler comes up wherever the event loop is, also between two lines that
     belong together: a timeout that is entered and never left lets the loop turn for ever.
-    Returns False where nothing is waited for, or where it was asked to end before.
+    Returns False where nothing is waited for, where it was asked to end before, and inside
+    `long_step`, which would have to be waited for.
     """
-    if _waited is None or _waited.error is not None or _waited.loop.is_closed():
+    if _waited is None or _waited.error is not None or _waited.loop.is_closed() or _waited.busy:
         return False
     _waited.error = error
     _waited.loop.call_soon_threadsafe(_waited.task.cancel)
     return True
+
+
+@contextmanager
+def long_step() -> Iterator[None]:
+    """Mark work of many seconds in the event loop's own thread, which an error may interrupt."""
+    here = _waited if threading.current_thread() is threading.main_thread() else None
+    if here is None:
+        yield
+        return
+    here.busy = True
+    try:
+        yield
+    finally:
+        here.busy = False
 
 
 @dataclass
@@ -47,6 +63,7 @@ class _Waited:
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[Any]
     error: BaseException | None = None
+    busy: bool = False
 
 
 _waited: _Waited | None = None
@@ -66,14 +83,13 @@ def _here(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         result = asyncio.run(whole())
-    except asyncio.CancelledError:
+    except BaseException as other:
         error = _forgotten()
         if error is None:
             raise
-        raise error from None
-    except BaseException:
-        _forgotten()
-        raise
+        raise error from (None if isinstance(other, asyncio.CancelledError) else other)
+    finally:
+        work.close()  # what ends before its first step is not warned of
     error = _forgotten()
     if error is not None:
         raise error

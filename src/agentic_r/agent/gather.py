@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from agentic_r.waiting import long_step
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -84,7 +86,8 @@ class Gather(Generic[Item, Result]):
         if not batch:
             return []
         try:
-            return self._work([item for item, _ in batch])
+            with long_step():
+                return self._work([item for item, _ in batch])
         except Exception as error:
             return [error] * len(batch)
 

@@ -52,8 +52,9 @@ def _compare_judges(options: argparse.Namespace, config: Config) -> None:
     if sample < 1:
         raise ConfigError(f"--sample: got {sample}, expected 1 or more")
     names = (options.compare_judges[0], options.compare_judges[1])
+    stage = _stage(options, config, "rollouts")
     check_judges(config, names)
-    outcome = _run(options, config, _stage(options, config, "rollouts"))
+    outcome = _run(options, config, stage)
     assert outcome.newest is not None
     drawn = {"sample": sample, "shuffle": options.shuffle}
     print("\n".join(judges_compared(outcome.loop, *outcome.newest, names, **drawn)))

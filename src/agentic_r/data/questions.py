@@ -141,6 +141,32 @@ def hop_asked(question: Question, query: str) -> Hop | None:
     return None
 
 
+def hop_meant(question: Question, query: str) -> Hop | None:
+    """Return the hop that `query` asks, or, where it has words of its own, seems to ask.
+
+    That is the hop one of whose forms shares the most words with it (Jaccard), of equals the first;
+    words of three letters or fewer do not count. None where no hop shares any.
+    """
+    hop = hop_asked(question, query)
+    if hop is not None:
+        return hop
+    said = _long_words(query)
+    shares = [
+        (max(_jaccard(said, _long_words(form)) for form in hop.forms), -hop.index, hop)
+        for hop in hops(question)
+    ]
+    share, _, nearest = max(shares, key=lambda each: each[:2], default=(0.0, 0, None))
+    return nearest if share else None
+
+
+def _long_words(text: str) -> set[str]:
+    return {word for word in _words(text).split() if len(word) > 3}
+
+
+def _jaccard(one: set[str], other: set[str]) -> float:
+    return len(one & other) / len(one | other) if one & other else 0.0
+
+
 def _hop(index: int, line: _HopLine, before: Sequence[str]) -> Hop:
     asked = _fill(line.question, before)
     forms = dict.fromkeys([asked, *(_fill(query, before) for query in line.queries)])

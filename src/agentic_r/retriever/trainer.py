@@ -132,7 +132,8 @@ def _check_dev(settings: RetrieverTrainConfig, dev: Dev | None) -> None:
     if dev is None and (settings.keep == "best" or settings.patience):
         raise ConfigError(
             "retriever.train.keep and patience need dev measurements: set "
-            "retriever.train.evaluations and hold_out, or give dev questions with gold passages"
+            "retriever.train.evaluations and hold_out, or give dev questions that name the "
+            "passages of their hops and that the agent searches for"
         )
 
 

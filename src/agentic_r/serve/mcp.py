@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import urllib.parse
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -165,7 +166,8 @@ async def over_stdio(opener: Opener, limits: ServeConfig, version: str) -> None:
     Ctrl-C and SIGTERM end the process at once, with 130 and 143: the thread that waits for a line
     of the client cannot be told to stop, and there is nothing to keep.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    main = threading.current_thread() is threading.main_thread()
+    for number in (signal.SIGINT, signal.SIGTERM) if main else ():
         asyncio.get_running_loop().add_signal_handler(number, os._exit, 128 + number)
     service = Service(opener, limits)
     await service.load()
