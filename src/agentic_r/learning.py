@@ -47,21 +47,26 @@ class DevPoint(msgspec.Struct, frozen=True):
     mrr: float
 
 
-def check_training(config: Config, base: Encoder, unfit: str = "") -> None:
+def refuse_choice(settings: RetrieverTrainConfig, why: str) -> None:
+    """Refuse to choose the best weights on dev questions; `why` they cannot tell them.
+
+    Raises ConfigError, unless nothing is chosen or it is on examples that are held out.
+    """
+    if (settings.keep == "best" or settings.patience) and not settings.hold_out:
+        raise ConfigError(
+            'retriever.train.hold_out: got 0, expected more, such as 0.1, for keep = "best" or '
+            f"patience: {why}"
+        )
+
+
+def check_training(config: Config, base: Encoder) -> None:
     """Refuse, before any work, what training would refuse after hours of it.
 
-    `unfit` says why dev questions cannot tell what is best, where they cannot. Raises ConfigError
-    for settings that do not go together, packages that are missing and lengths that the
-    encoder's vectors do not have.
+    Raises ConfigError for settings that do not go together, packages that are missing and
+    lengths that the encoder's vectors do not have.
     """
     settings = config.retriever.train
     check_recipe(settings)
-    chosen = settings.keep == "best" or settings.patience
-    if chosen and unfit and not settings.hold_out:
-        raise ConfigError(
-            'retriever.train.hold_out: got 0, expected more, such as 0.1, for keep = "best" or '
-            f"patience: {unfit}"
-        )
     longest = max(settings.matryoshka, default=1)
     if longest > base.dimension:
         raise ConfigError(

@@ -26,7 +26,7 @@ from agentic_r.errors import ConfigError, DataError
 from agentic_r.evaluation.benchmark import Record, Row
 from agentic_r.finding import compose, reranked_name
 from agentic_r.given import Given, read_given
-from agentic_r.learning import CurvePoint, check_training, trained
+from agentic_r.learning import CurvePoint, check_training, refuse_choice, trained
 from agentic_r.parts import (
     check_servers,
     gold_known,
@@ -39,6 +39,7 @@ from agentic_r.practice import agent_trained, refuse_unfit, reinforced
 from agentic_r.protocols import Retriever
 from agentic_r.reranking import reranked, reranker_trained, weighed
 from agentic_r.retriever.bm25 import BM25Retriever
+from agentic_r.retriever.encoder import Encoder
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import ANSWERS, Run
 from agentic_r.steps import (
@@ -196,7 +197,7 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
         f"{len(data.test)} test questions"
     )
     base = open_encoder(config)  # before the first stage: what cannot be opened leaves no trace
-    check_training(config, base, "" if gold_known(data.dev) else NO_GOLD)
+    _check_training(loop, base)
     given = _given(loop, say)
     write_data(loop)
     yield "data"
@@ -248,6 +249,12 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
     for system in systems(outcome, untouched):
         outcome.add(measured(loop, data.test, system))
     yield "evaluation"
+
+
+def _check_training(loop: Loop, base: Encoder) -> None:
+    check_training(loop.config, base)
+    if not gold_known(loop.data.dev):
+        refuse_choice(loop.config.retriever.train, NO_GOLD)
 
 
 def _given(loop: Loop, say: Callable[[str], None]) -> Given:

@@ -18,12 +18,17 @@ from agentic_r.errors import ConfigError, DataError
 from agentic_r.exchange.counting import lines
 from agentic_r.exchange.ids import is_number
 from agentic_r.exchange.training_sets import by_row_number, check_ids, read_training_set
-from agentic_r.learning import check_training, trained
+from agentic_r.learning import check_training, refuse_choice, trained
 from agentic_r.parts import Data, open_data, open_encoder, open_passages
 from agentic_r.protocols import SEPARATOR
 from agentic_r.stage import Run
 from agentic_r.steps import Workspace
 from agentic_r.types import Example, Question
+
+UNREASONED = (
+    "with this retriever.input the hops of dev questions are asked without the agent's reasoning, "
+    "and what is best without it need not be best with it"
+)
 
 
 def train_on(
@@ -46,7 +51,9 @@ def train_on(
     RunError where another file was trained on before.
     """
     base = open_encoder(config)
-    check_training(config, base, _unfit(config))
+    check_training(config, base)
+    if config.retriever.input == "question+reasoning+query":
+        refuse_choice(config.retriever.train, UNREASONED)
     left = Counter[str]()
     examples, passages = read_training_set(path, form, left=left)
     for line in lines(left):
@@ -65,29 +72,15 @@ def train_on(
     return run.folder / "given" / "retriever"
 
 
-def _unfit(config: Config) -> str:
-    """Say why dev questions cannot tell what is best, where they cannot: no agent asks them."""
-    if config.retriever.input != "question+reasoning+query":
-        return ""
-    return (
-        "with this retriever.input the hops of dev questions are asked without the agent's "
-        "reasoning, and what is best without it need not be best with it"
-    )
-
-
 def _refuse_unfit_texts(config: Config, form: str, row_numbers: bool) -> None:
     """Refuse what goes with passages of a corpus alone, where a file brings its own."""
-    settings = config.retriever.train
     if row_numbers:
         raise ConfigError(
             f"--row-numbers: the format {form} holds its passages itself, so that no row of a "
             "corpus is meant; leave it out"
         )
-    if (settings.keep == "best" or settings.patience) and not settings.hold_out:
-        raise ConfigError(
-            f'retriever.train.hold_out: got 0, expected more, such as 0.1, for keep = "best" or '
-            f"patience: the format {form} brings its own passages, which dev questions do not name"
-        )
+    why = f"the format {form} brings its own passages, which dev questions do not name"
+    refuse_choice(config.retriever.train, why)
 
 
 def of_corpus(
