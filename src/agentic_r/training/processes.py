@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,9 @@ _PATIENCE = timedelta(days=14)
 
 _BUCKET = 16_000_000
 """Numbers summed over the processes at once."""
+
+_PARTING = 0.5
+"""Seconds that threads of the group have to let go of their tensors."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,13 @@ def join() -> Processes:
 
 
 def _leave() -> None:
-    # A group that the end of the program finds at work can take the program down with it:
-    # "terminate called without an active exception", after everything was done.
+    # A thread of the group that drops its last tensor needs Python's lock. One that asks for it
+    # when Python has begun to end takes the program down, after everything was done: "terminate
+    # called without an active exception". A sharded model keeps the group, and with it those
+    # threads, beyond its destruction; so they are given the lock for a moment before the end.
     if dist.is_initialized():
         dist.destroy_process_group()
+        time.sleep(_PARTING)
 
 
 def _sum(gradients: Sequence[torch.Tensor]) -> None:
