@@ -1,10 +1,11 @@
-"""What each choice in labelling and training is worth: held-out EM of one iteration, by seed.
+"""What each choice in labelling and training is worth: held-out EM of the last iteration, by seed.
 
     python benchmarks/labels_ablation.py [--runs FOLDER] [--seeds 0 1 2] [--variants NAME ...]
-                                         [--SETTING VALUE ...]
+                                         [--iterations 1] [--SETTING VALUE ...]
 
-One iteration of the quickstart a seed and variant; variants are forks of the default's run, so
-they share world, rollouts and untouched rows. Baseline: the default, paired question by question.
+One iteration of the quickstart a seed and variant, or more; variants are forks of the default's
+run, so they share world, first rollouts and untouched rows. Baseline: the default, paired question
+by question.
 Choose by the dev column; the test column is for reporting. Run again, it resumes.
 """
 
@@ -22,7 +23,7 @@ from agentic_r.evaluation.benchmark import Record
 from agentic_r.evaluation.compare import compare
 from agentic_r.manifest import Manifest, read
 
-SHARED = ("--loop.iterations", "1", "--evaluation.ks", "[1]", "--evaluation.bm25", "false")
+SHARED = ("--evaluation.ks", "[1]", "--evaluation.bm25", "false")
 
 DEFAULT = "default"
 UPSTREAM = ("--utility.rule", "upstream")
@@ -59,28 +60,33 @@ class Measured(msgspec.Struct):
     continuations: int
 
 
-def run(runs: str, seed: int, variant: str, rest: Sequence[str]) -> Measured:
-    """Run a variant, or take what is there. Raises DataError where the program fails."""
-    base = f"ablation-{seed}"
+def run(runs: str, seed: int, variant: str, last: int, rest: Sequence[str]) -> Measured:
+    """Run `last` iterations of a variant, or take what is there.
+
+    Raises DataError where the program fails.
+    """
+    base = f"ablation-{seed}" if last == 1 else f"ablation-{seed}-{last}-iterations"
     own = VARIANTS.get(variant, ())
     name = base if variant == DEFAULT else f"{base}-{variant.replace(' ', '-')}"
-    settings = [*SHARED, "--runs", runs, "--seed", str(seed), *own, *rest]
+    asked = ("--loop.iterations", str(last), "--runs", runs, "--seed", str(seed))
+    settings = [*SHARED, *asked, *own, *rest]
     fork = [] if variant == DEFAULT else ["--fork", name]
     do("loop", "--name", base, *settings, *fork)
     do("evaluate", "--name", name, *settings, "--split", "dev")
     folder = Path(runs) / name
-    row = "re-ranked-iteration-1-k-1" if variant == "re-ranked" else "iteration-1-k-1"
+    row = f"{'re-ranked-' if variant == 're-ranked' else ''}iteration-{last}-k-1"
+    made = range(1, last + 1)
     return Measured(
         dev=records(folder / "dev" / row, seed),
         test=records(folder / "evaluation" / row, seed),
-        examples=count(folder, "kept"),
-        continuations=count(folder, "continuations"),
+        examples=sum(count(folder, number, "kept") for number in made),
+        continuations=sum(count(folder, number, "continuations") for number in made),
     )
 
 
-def count(folder: Path, key: str) -> int:
-    """Read a count from the manifest of the labels."""
-    manifest = read(folder / "iteration-1" / "labels" / "manifest.json", Manifest)
+def count(folder: Path, number: int, key: str) -> int:
+    """Read a count from the manifest of an iteration's labels."""
+    manifest = read(folder / f"iteration-{number}" / "labels" / "manifest.json", Manifest)
     return manifest.counts[key] if manifest else 0
 
 
@@ -107,10 +113,12 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run what is not done, then print the table; returns the exit code."""
     parser = arguments(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--iterations", type=int, default=1, choices=range(1, 10), metavar="N")
     options, rest = parser.parse_known_args(given)
+    last = options.iterations
     try:
         table = {
-            name: [run(options.runs, seed, name, rest) for seed in options.seeds]
+            name: [run(options.runs, seed, name, last, rest) for seed in options.seeds]
             for name in (DEFAULT, *options.variants)
         }
     except AgenticRError as error:
