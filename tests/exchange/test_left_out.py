@@ -18,6 +18,7 @@ from agentic_r.exchange.rows import (
     NO_NEGATIVES,
     NO_POSITIVES,
     ONLY_ZERO,
+    ROUNDS,
     SAME_TEXT,
     STRAY,
     SURPLUS,
@@ -74,8 +75,31 @@ def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
             1,
             {NO_POSITIVES: 1, TARGETS: 1},
         )
-    for form in ("ours", "upstream"):
-        assert left_of(tmp_path / form, form, [TARGETED, bare]) == (1, {NO_POSITIVES: 1})
+    assert left_of(tmp_path / "ours", "ours", [TARGETED, bare]) == (1, {NO_POSITIVES: 1})
+    assert left_of(tmp_path / "upstream", "upstream", [TARGETED, bare]) == (
+        1,
+        {NO_POSITIVES: 1, ROUNDS: 1},
+    )
+
+
+def test_rounds_that_upstreams_rows_lose_are_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "u.jsonl", tmp_path / "again.jsonl"
+    write_training_set(source, "upstream", [FULL])
+    row = json.loads(source.read_text())
+    write_jsonl(source, [{**row, "round_index": n, "history_queries": ["a"]} for n in range(1, 4)])
+    assert convert(source, target, "--from", "upstream", "--to", "upstream") == 0
+    assert "  3 examples written as round 1, without earlier queries" in capsys.readouterr().out
+
+
+def test_an_empty_query_after_a_question_goes_there_and_back(tmp_path: Path) -> None:
+    empty = msgspec.structs.replace(FULL, query="Who? [SEP] ")
+    for form in ("ours", "upstream", "tevatron", "tevatron-legacy", "sentence-transformers"):
+        path = tmp_path / form
+        write_training_set(path, form, [empty], CORPUS)
+        [found] = read_training_set(path, form).examples
+        assert found.query == "Who? [SEP] "
 
 
 def test_no_usable_example_leaves_the_target_alone(tmp_path: Path) -> None:
@@ -124,6 +148,7 @@ def test_a_docid_has_one_text(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"query": " "}, "got an empty query"),
+        ({"query": " [SEP] "}, "got an empty query"),
         ({"negatives": ("p1", "p0")}, "got passage 'p0' as a positive and as a negative"),
         ({"targets": (1.0, 0.5)}, "got 2 targets for 4 passages"),
         ({"targets": (87.0, 0.5, 0.5, 0.5)}, "got the target 87, expected 0 to 1"),
@@ -142,7 +167,7 @@ def test_examples_that_contradict_themselves_are_named(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"query_text": ""}, "got an empty query_text"),
+        ({"query_text": ""}, "got an empty query_text and no question before it"),
         ({"scores": [{"em": 1, "local_utility": 95}] * 4}, "local_utility of 95, .* divided by"),
         ({"scores": [{"em": 7, "local_utility": 1}] * 4}, "an em of 7, expected 0 to 1"),
         ({"passage_ids": ["p0", "p0", "p1", "p2"]}, "'p0' as a positive and as a negative"),

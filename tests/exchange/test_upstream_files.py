@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,10 @@ from agentic_r.errors import DataError
 from agentic_r.exchange.upstream_files import (
     UNEQUAL,
     SubAnswerLine,
+    label_files,
     read_trajectories,
-    write_labels,
-    write_trajectories,
+    step_path,
+    trajectory_file,
 )
 from agentic_r.exchange.upstream_labels import convert, join
 from agentic_r.io import read_jsonl, write_jsonl
@@ -58,6 +60,21 @@ ANSWERED = Trajectory(
     ),
     "answered",
 )
+
+
+def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
+    path.write_bytes(trajectory_file(trajectories))
+
+
+def write_labels(
+    folder: Path, dataset: str, trajectories: Sequence[Trajectory], labelled: Sequence[Labelled]
+) -> dict[str, int]:
+    files, counts = label_files(trajectories, labelled)
+    for step, data in files.items():
+        path = folder / step_path(step, dataset)
+        path.parent.mkdir()
+        path.write_bytes(data)
+    return counts
 
 
 def utilities(search: int, correct: int = 4) -> list[Utility]:
@@ -253,6 +270,47 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["convert", "upstream-trajectories", str(source), str(back)]) == 0
     assert f"{back}: 1 trajectory\n" in capsys.readouterr().out
     assert read_jsonl(back, Trajectory)[0].question == QUESTION
+
+
+def test_an_agent_is_a_level_and_another_iteration_overwrites_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "training_data"
+    other = msgspec.structs.replace(labelled(), utilities=tuple(utilities(1, 3)))
+    for number, row in enumerate((labelled(), other), start=1):
+        run = tmp_path / f"iteration-{number}"
+        write_jsonl(run / "rollouts" / "trajectories.jsonl", [ANSWERED])
+        write_jsonl(run / "labels" / "labels.jsonl", [row])
+    words = ["convert", "upstream-files", str(tmp_path / "iteration-1"), str(out)]
+    again = [*words[:2], str(tmp_path / "iteration-2"), str(out)]
+    assert main([*words, "--agent", "ppo"]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.json*")}
+    assert {str(path.relative_to(out)) for path in before} == {
+        "trajectory/ppo/hotpotqa.json",
+        "passage_candidates/ppo/hotpotqa.json",
+        "trajectory_subanswer/ppo/hotpotqa.jsonl",
+        "local_utility/ppo/hotpotqa.jsonl",
+        "global_utility/ppo/hotpotqa.jsonl",
+    }
+    assert main([*words, "--agent", "ppo"]) == 0  # the same files again do no harm
+    (out / "trajectory" / "ppo" / "hotpotqa.json").unlink()
+    capsys.readouterr()
+    assert main([*again, "--agent", "ppo"]) == 1
+    said = capsys.readouterr()
+    assert "ppo/hotpotqa.json: got a file that is there with other content" in said.err
+    assert "nothing was written: name another folder or --agent" in said.err and not said.out
+    assert not (out / "trajectory" / "ppo" / "hotpotqa.json").exists()
+    assert all(path.read_bytes() == data for path, data in before.items() if path.exists())
+    assert main([*again, "--agent", "second"]) == 0
+    assert main(again) == 0 and (out / "local_utility" / "hotpotqa.jsonl").is_file()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/", "a/"])
+def test_an_agent_is_one_folder(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", "upstream-files", str(tmp_path), str(tmp_path), "--agent", name]) == 2
+    assert f"--agent: got {name!r}, expected the name of one folder" in capsys.readouterr().err
 
 
 def test_no_usable_trajectory_writes_nothing(

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from agentic_r.cli import main
 from agentic_r.errors import DataError
+from agentic_r.exchange.training_sets import read_training_set
 from agentic_r.exchange.upstream_labels import (
     FIRST_NO_CORRECTNESS,
     FIRST_NO_RELEVANCE,
     NO_CANDIDATES,
     NO_CORRECTNESS,
     NO_RELEVANCE,
+    NOTHING_SENT,
+    OTHER_DOCUMENTS,
     REPEATED,
     UNLABELLED,
     convert,
@@ -223,6 +226,55 @@ def test_files_of_different_runs_are_refused(tmp_path: Path) -> None:
     write(tmp_path, [GOOD], change=change)
     with pytest.raises(DataError, match=r"round 1: got the query 'another', but .* has 'q1'"):
         join(*files(tmp_path))
+
+
+def test_an_empty_search_is_read_back_and_one_of_nothing_left_out(tmp_path: Path) -> None:
+    def change(candidates: Any, local: Any, global_: Any) -> None:
+        candidates[0]["trajectory"][0]["current_query"] = global_[0]["current_query"] = ""
+        candidates[0]["trajectory"][1]["current_query"] = global_[1]["current_query"] = " "
+        global_[1]["question"] = ""
+
+    options = write(tmp_path, [GOOD, GOOD], change=change)
+    assert convert(join(*files(tmp_path)), "d", UPSTREAM).dropped == {NOTHING_SENT: 1}
+    for form in ("upstream", "ours"):
+        out = tmp_path / f"{form}.jsonl"
+        words = ["convert", "upstream-examples", *options, "--form", form, "--out", str(out)]
+        assert main(words) == 0
+        [example] = read_training_set(out, form).examples
+        assert example.query == "Who? [SEP] "
+
+
+def test_labels_of_other_documents_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Of some of the candidates, of more or of none that are named, they are used as they are."""
+
+    def change(candidates: Any, local: Any, global_: Any) -> None:
+        rounds = candidates[0]["trajectory"]
+        for each, ids in zip(
+            rounds, (range(100, 120), range(3), range(15, 40), range(0)), strict=True
+        ):
+            each["candidate_passage_ids"] = list(ids)
+
+    write(tmp_path, [GOOD] * 4, change=change)
+    made = convert(join(*files(tmp_path)), "d", UPSTREAM)
+    assert made.dropped == {OTHER_DOCUMENTS: 1}
+    assert made.searches == 4 and [row.round_index for row in made.rows] == [2, 3, 4]
+
+
+def test_the_rules_numbers_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tied: Signals = [(1.0, 50)] * 3 + [(0.0, n) for n in range(4)]
+    options = write(tmp_path, [tied])
+    out = tmp_path / "out.jsonl"
+    words = ["convert", "upstream-examples", *options, "--out", str(out), "--form", "ours"]
+    assert main(words) == 1
+    numbers = ["--relevance", "50", "--max-positives", "2", "--negatives", "3"]
+    for rule in ("upstream", "graded"):
+        assert main([*words, *numbers, "--rule", rule]) == 0
+        [example] = read_jsonl(out, Example)
+        assert (len(example.positives), len(example.negatives)) == (2, 3)
+    for option, wrong in (("relevance", "101"), ("max-positives", "0"), ("negatives", "-1")):
+        capsys.readouterr()
+        assert main([*words, f"--{option}", wrong]) == 2
+        assert f"--{option}: got {wrong}, expected" in capsys.readouterr().err
 
 
 def test_a_broken_candidate_file_is_named(tmp_path: Path) -> None:

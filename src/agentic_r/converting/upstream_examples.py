@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentic_r.utility.select import Rule
 
 ABOUT = "Turn upstream's three label files into training examples."
 
@@ -19,6 +23,19 @@ def options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, required=True, metavar="FILE", help=about, dest=dest)
     parser.add_argument(
         "--rule", choices=("upstream", "graded"), default="upstream", help="what selects"
+    )
+    parser.add_argument(
+        "--relevance", type=float, default=60.0, metavar="X", help="least of a positive, 0-100"
+    )
+    parser.add_argument(
+        "--max-positives", type=int, default=3, metavar="N", help="positives used per search"
+    )
+    parser.add_argument(
+        "--negatives",
+        type=int,
+        default=15,
+        metavar="N",
+        help="hard negatives per search: rule upstream wants as many, graded takes at most these",
     )
     parser.add_argument(
         "--form",
@@ -39,11 +56,10 @@ def run(options: argparse.Namespace) -> None:
     from agentic_r.exchange.counting import counted, lines, reasons
     from agentic_r.exchange.upstream_labels import convert, join
     from agentic_r.io import write_jsonl
-    from agentic_r.utility.select import GradedRule, UpstreamRule
 
+    rule = _rule(options)
     refuse_overwriting([options.out], [options.candidates, options.local, options.global_])
     joined = join(options.candidates, options.local, options.global_)
-    rule = UpstreamRule() if options.rule == "upstream" else GradedRule()
     dataset = options.dataset or Path(options.candidates).name.split(".")[0]
     made = convert(joined, dataset, rule, options.seed)
     rows = made.rows if options.form == "upstream" else made.examples
@@ -58,3 +74,20 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.out}: {counted(len(rows), 'rows')} from {kept}")
     for line in lines(made.dropped):
         print(f"  {line}")
+
+
+def _rule(options: argparse.Namespace) -> Rule:
+    """Return the rule with its numbers, which have the bounds of the settings `utility.*`."""
+    from agentic_r.errors import ConfigError
+    from agentic_r.utility.select import GradedRule, UpstreamRule
+
+    if not 0 <= options.relevance <= 100:
+        raise ConfigError(f"--relevance: got {options.relevance:g}, expected 0 to 100")
+    for name, given in (
+        ("--max-positives", options.max_positives),
+        ("--negatives", options.negatives),
+    ):
+        if given < 1:
+            raise ConfigError(f"{name}: got {given}, expected 1 or more")
+    chosen = UpstreamRule if options.rule == "upstream" else GradedRule
+    return chosen(options.relevance, options.max_positives, options.negatives)

@@ -25,6 +25,7 @@ from agentic_r.exchange.rows import (
     TevatronRow,
     TrainingSet,
     checked,
+    says_nothing,
 )
 from agentic_r.exchange.upstream_labels import TrainingRow
 from agentic_r.io import decode_line, json_lines
@@ -64,7 +65,8 @@ def _read_upstream(path: Path, dataset: str, left: Counter[str]) -> TrainingSet:
     """Rows that follow each other and differ in their positive alone are one example.
 
     Relevance alone becomes the targets, for that is all upstream's trainer takes of the scores
-    (contracts B7); exact match has ordered the passages already.
+    (contracts B7); exact match has ordered the passages already. Where a query is empty, it sends
+    the question all the same.
     """
     rows = []
     for number, row in enumerate((row for _, row in _rows(path, TrainingRow, "upstream")), start=1):
@@ -83,12 +85,12 @@ def _read_upstream(path: Path, dataset: str, left: Counter[str]) -> TrainingSet:
     examples = []
     for (name, question_id, _, query, negatives), group in same:
         numbers, members = zip(*group, strict=True)
-        if not query.strip():
-            raise DataError(
-                f"{path}: row {numbers[0]}, question {question_id!r}: got an empty query_text, "
-                "expected the query"
-            )
         sent = f"{members[0].question}{SEPARATOR}{query}" if members[0].question else query
+        if says_nothing(sent):
+            raise DataError(
+                f"{path}: row {numbers[0]}, question {question_id!r}: got an empty query_text and "
+                "no question before it, expected one of them; take the row out"
+            )
         positives = tuple(row.passage_ids[0] for row in members)
         scores = (*(row.scores[0] for row in members), *members[0].scores[1:])
         targets = tuple(score.local_utility for score in scores)

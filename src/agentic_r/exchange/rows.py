@@ -9,6 +9,7 @@ import msgspec
 from agentic_r.errors import DataError
 from agentic_r.exchange.counting import counted
 from agentic_r.exchange.ids import Id, as_text
+from agentic_r.protocols import SEPARATOR
 from agentic_r.types import Example, Passage
 
 NO_POSITIVES = "examples without positives"
@@ -16,6 +17,10 @@ NO_NEGATIVES = "examples without negatives, where others have some and columns m
 SURPLUS = "negatives more than the shortest list has, for columns must be equal"
 SAME_TEXT = "negatives with the text of a positive"
 TARGETS = "examples written without graded targets, which the format cannot hold"
+ROUNDS = (
+    "examples written as round 1, without earlier queries and with an em of 1 or 0, which they do "
+    "not know"
+)
 UNJUDGED = "queries without judgements"
 ONLY_ZERO = "queries with judgements of grade 0 alone"
 STRAY = "queries with judgements, but not in queries.jsonl"
@@ -83,6 +88,14 @@ class BeirQuery(msgspec.Struct):
         as_text(self, "id")
 
 
+def says_nothing(sent: str) -> bool:
+    """Say whether what is sent has no text beside separators.
+
+    An agent may ask an empty query; the question that stands before it is then what is sent.
+    """
+    return not sent.replace(SEPARATOR.strip(), "").strip()
+
+
 def checked(example: Example, where: str) -> Example:
     """Return an example as it is; `where` it stands is for errors.
 
@@ -90,7 +103,7 @@ def checked(example: Example, where: str) -> Example:
     that are not one number 0-1 for each passage.
     """
     said = f"{where}: question {example.question_id!r}"
-    if not example.query.strip():
+    if says_nothing(example.query):
         raise DataError(f"{said}: got an empty query, expected the text that is searched for")
     both = set(example.positives) & set(example.negatives)
     if both:

@@ -12,7 +12,7 @@ import msgspec
 
 from agentic_r.errors import DataError
 from agentic_r.exchange.ids import Id, as_text, is_number
-from agentic_r.io import read_json_list, write_atomic, write_jsonl
+from agentic_r.io import read_json_list
 from agentic_r.metrics import score_question
 from agentic_r.types import Hit, Passage, Question, Search, Status, Stop, Trajectory, Turn, Utility
 from agentic_r.utility.labelled import Labelled
@@ -173,9 +173,13 @@ def _passage(document: Document) -> Passage:
     return Passage(str(document.id), text, title)
 
 
-def write_trajectories(path: Path | str, trajectories: Sequence[Trajectory]) -> None:
-    """Write trajectories as upstream's evaluator does."""
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(list(map(_item, trajectories)))))
+def trajectory_file(trajectories: Sequence[Trajectory]) -> bytes:
+    """Return trajectories as upstream's evaluator writes them."""
+    return _indented(list(map(_item, trajectories)))
+
+
+def _indented(items: Sequence[Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(items))
 
 
 def _item(trajectory: Trajectory) -> Item:
@@ -204,25 +208,20 @@ def _item(trajectory: Trajectory) -> Item:
     return Item(question.id, question.text, question.answers, output, dict(question.metadata))
 
 
-def write_labels(
-    folder: Path | str,
-    dataset: str,
-    trajectories: Sequence[Trajectory],
-    labelled: Sequence[Labelled],
-) -> dict[str, int]:
-    """Write candidates, sub-answers, relevance and correctness of one data set of an iteration.
+def label_files(
+    trajectories: Sequence[Trajectory], labelled: Sequence[Labelled]
+) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Return candidates, sub-answers, relevance and correctness of one data set of an iteration.
 
-    They go to `passage_candidates`, `trajectory_subanswer`, `local_utility` and `global_utility`
-    in `folder`, each a file named by the data set. Upstream's last step wants both signals of every
-    candidate, so a correctness that was not needed is written as 0 and marked `"why": "not needed"`
-    (a key that upstream does not read): the same searches, positives and pools come of it by
-    upstream's rule where that labelled them, or everything was measured. The default rule measures
-    nothing that an earlier search has shown; searches of which upstream's would want to know more
-    are counted. What failed is left out. Searches inside continuations have no place there.
-    Returned is how much of each there was, of what there was at all. Raises RunError where a file
-    cannot be written.
+    Each is a file, named by upstream's folder for it (`step_path` says where that is). Upstream's
+    last step wants both signals of every candidate, so a correctness that was not needed is written
+    as 0 and marked `"why": "not needed"` (a key that upstream does not read): the same searches,
+    positives and pools come of it by upstream's rule where that labelled them, or everything was
+    measured. The default rule measures nothing that an earlier search has shown; searches of which
+    upstream's would want to know more are counted. What failed is left out. Searches inside
+    continuations have no place there. Beside the files: how much of each there was, of what there
+    was at all.
     """
-    folder = Path(folder)
     own = {each.id: each for each in trajectories}
     said = {
         (each.trajectory_id, each.search): each.text for row in labelled for each in row.subanswers
@@ -251,13 +250,23 @@ def write_labels(
             UpstreamRule().verdict(rows).needed
         )
         counts["searches written"] += 1
-    candidates = msgspec.json.format(msgspec.json.encode(list(items.values())))
-    write_atomic(folder / "passage_candidates" / f"{dataset}.json", candidates)
-    lines = (_subanswers(own[id], said) for id in items)
-    write_jsonl(folder / "trajectory_subanswer" / f"{dataset}.jsonl", lines)
-    write_jsonl(folder / "local_utility" / f"{dataset}.jsonl", local)
-    write_jsonl(folder / "global_utility" / f"{dataset}.jsonl", global_)
-    return {what: count for what, count in counts.items() if count}
+    lines = msgspec.json.Encoder().encode_lines
+    files = {
+        "passage_candidates": _indented(list(items.values())),
+        "trajectory_subanswer": lines([_subanswers(own[id], said) for id in items]),
+        "local_utility": lines(local),
+        "global_utility": lines(global_),
+    }
+    return files, {what: count for what, count in counts.items() if count}
+
+
+def step_path(step: str, dataset: str, agent: str = "") -> Path:
+    """Return where a file of upstream's steps stands in its training_data.
+
+    Upstream has a level for the agent (contracts B1 to B5), which an empty name leaves out.
+    """
+    ending = "json" if step in ("trajectory", "passage_candidates") else "jsonl"
+    return Path(step, agent, f"{dataset}.{ending}")
 
 
 def _candidate_item(trajectory: Trajectory) -> dict[str, Any]:
@@ -306,7 +315,7 @@ def _global(trajectory: Trajectory, search: int, rows: Sequence[Utility]) -> dic
 
 
 def _outcome(row: Utility) -> dict[str, Any]:
-    """What came of continuing from a passage; see `write_labels` for what was not continued."""
+    """What came of continuing from a passage; see `label_files` for what was not continued."""
     mark = {} if row.correctness is not None else {"why": UNNEEDED}
     return {
         "metric_score": {"em": row.correctness or 0.0},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import msgspec
 
 from agentic_r.errors import DataError
 from agentic_r.exchange.ids import Id, as_text
+from agentic_r.exchange.rows import says_nothing
 from agentic_r.io import read_json_list, read_jsonl
 from agentic_r.protocols import SEPARATOR
 from agentic_r.types import Example, Utility
@@ -20,6 +21,8 @@ NO_CORRECTNESS = "documents without correctness"
 FIRST_NO_RELEVANCE = "searches whose first document has no relevance"
 FIRST_NO_CORRECTNESS = "searches whose first document has no correctness"
 UNLABELLED = "searches of the candidate file that neither label file has"
+NOTHING_SENT = "searches with neither a question nor a query"
+OTHER_DOCUMENTS = "searches whose labels are of none of their candidates"
 REPEATED = "label lines of a search that another line had labelled"
 CANDIDATE_FILE = "questions with trajectory[].round_index, current_query and candidate_passage_ids"
 """What a candidate file is, for error messages."""
@@ -133,8 +136,9 @@ def join(candidates: Path | str, local: Path | str, global_: Path | str) -> Join
 
     Documents stand in the order of the correctness file, as upstream takes them. One that lacks
     a signal, over which upstream's script ends, is left out and counted; a search whose first
-    document lacks one is skipped, as it is upstream. Raises DataError where a file is malformed
-    or a signal outside its range, or where candidates and correctness are about different queries.
+    document lacks one is skipped, as it is upstream, and so is one none of whose candidates is
+    labelled. Raises DataError where a file is malformed or a signal outside its range, or where
+    candidates and correctness are about different queries.
     """
     dropped: Counter[str] = Counter()
     asked = {
@@ -153,7 +157,11 @@ def join(candidates: Path | str, local: Path | str, global_: Path | str) -> Join
                 f"{line.current_query!r}, but {candidates} has {known.current_query!r}; one of "
                 "the files was made anew, so make the other anew too"
             )
-        rows = tuple(_rows(line, relevance.get(key, {}), dropped))
+        scores = relevance.get(key, {})
+        if known is not None and _apart(known, line.docid_score.keys() & scores.keys()):
+            dropped[OTHER_DOCUMENTS] += 1
+            continue
+        rows = tuple(_rows(line, scores, dropped))
         if rows:
             dropped[NO_CANDIDATES] += known is None
             found.append((line, rows))
@@ -162,6 +170,15 @@ def join(candidates: Path | str, local: Path | str, global_: Path | str) -> Join
     dropped[UNLABELLED] += len(asked.keys() - labelled)
     left = {why: count for why, count in dropped.items() if count}
     return Joined(tuple(found), len(asked.keys() | labelled), left)
+
+
+def _apart(known: Candidates, labelled: Set[str]) -> bool:
+    """Say whether labels are of other documents than the candidates, as of another iteration.
+
+    Labels of some of the candidates, or of more than these, are of the same search.
+    """
+    asked = set(map(str, known.candidate_passage_ids))
+    return bool(asked and labelled) and asked.isdisjoint(labelled)
 
 
 def _correctness(path: Path | str, dropped: Counter[str]) -> dict[tuple[str, int], GlobalLine]:
@@ -216,14 +233,17 @@ def convert(joined: Joined, dataset: str, rule: Rule, seed: int = 0) -> Converte
 def _rows(
     line: GlobalLine, relevance: dict[str, float | None], dropped: Counter[str]
 ) -> Iterator[Utility]:
-    """Make the rows of one search: none where its first document lacks a signal."""
+    """Make the rows of one search: none where nothing was sent or the first lacks a signal."""
+    sent = f"{line.question}{SEPARATOR}{line.current_query}"
+    if says_nothing(sent):
+        dropped[NOTHING_SENT] += 1
+        return
     first = next(iter(line.docid_score), None)
     if first is None or line.em(first) is None or relevance.get(first) is None:
         lacks = first is None or line.em(first) is None
         dropped[FIRST_NO_CORRECTNESS if lacks else FIRST_NO_RELEVANCE] += 1
         return
     dropped[NO_CORRECTNESS] += sum(name not in line.docid_score for name in relevance)
-    sent = f"{line.question}{SEPARATOR}{line.current_query}"
     rank = 0
     for name in line.docid_score:
         em, score = line.em(name), relevance.get(name)

@@ -11,6 +11,7 @@ from agentic_r.errors import DataError
 from agentic_r.exchange.ids import search_id
 from agentic_r.exchange.rows import (
     NO_NEGATIVES,
+    ROUNDS,
     SAME_TEXT,
     SURPLUS,
     BeirQuery,
@@ -38,13 +39,15 @@ def _write_upstream(
     path: Path, examples: Sequence[Example], corpus: Corpus | None, left: Counter[str]
 ) -> int:
     write_jsonl(path, (row for example in examples for row in _upstream_rows(example)))
+    left[ROUNDS] += len(examples)
     return len(examples)
 
 
 def _upstream_rows(example: Example) -> Iterator[TrainingRow]:
     """One row a positive; the targets stand as relevance, 1 and 0 where there are none.
 
-    An example does not know its turn nor what was searched before, which no trainer reads.
+    An example does not know its round, what was searched before nor exact match, none of which a
+    trainer reads: it is written as the first, a positive as correct and a negative as not.
     """
     question, found, query = example.query.partition(SEPARATOR)
     targets = example.targets or (
