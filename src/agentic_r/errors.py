@@ -7,7 +7,7 @@ AgenticRError            exit code 1
 ├── MismatchError        two artefacts that do not belong together (checkpoint, index)
 └── LLMError             a language model that answered nonsense, or too late
     ├── ContextError     a prompt that is longer than the model reads
-    ├── JudgeError       a judge that has nothing to score one request by
+    ├── JudgeError       a judge that cannot score one request; the server is not at fault
     └── OutageError      a language model server that is down: the run stops and can be resumed
 """
 
@@ -55,7 +55,11 @@ class OutageError(LLMError):
 
 
 class JudgeError(LLMError):
-    """A judge has nothing to score one request by; the search counts as not measured."""
+    """A judge cannot score one request, whose search counts as not measured.
+
+    It has nothing to score it by, or wrote twice what cannot be read. That is no fault of the
+    server, and asking again would end the same.
+    """
 
 
 class MissingExtraError(AgenticRError):

@@ -53,11 +53,30 @@ def test_windows_of_ten_are_scored_and_joined() -> None:
 
 def test_only_what_could_not_be_read_is_asked_once_more() -> None:
     chat = ScriptedChat("[1] 80 [3] 20", "I would say 50", "nothing")
-    scores = asyncio.run(LLMJudge(chat).relevance(request("a", "b", "c")))
+    scores = asyncio.run(LLMJudge(chat, anchors=0).relevance(request("a", "b", "c")))
     assert scores == [80.0, None, 20.0]
     assert len(chat.asked) == 2
     assert "Passage [1]: b\n" in chat.asked[1]
     assert "Passage [2]" not in chat.asked[1]
+
+
+def test_what_is_asked_once_more_is_put_on_the_scale_of_the_first_reply() -> None:
+    # Beside the same two passages, the second reply is 20 points higher.
+    chat = ScriptedChat("[1] 80 [3] 20 [4] 10", "100 40 90")
+    judge = LLMJudge(chat, window=4, anchors=2)
+    assert asyncio.run(judge.relevance(request("a", "b", "c", "d"))) == [80.0, 70.0, 20.0, 10.0]
+    assert "Passage [1]: a\n" in chat.asked[1]
+    assert "Passage [2]: c\n" in chat.asked[1]
+    assert "Passage [3]: b\n" in chat.asked[1]
+    assert "Passage [4]" not in chat.asked[1]
+
+
+def test_what_is_asked_once_more_fits_a_window_and_can_fail_again() -> None:
+    chat = ScriptedChat("[4] 10", "[2] 30")
+    judge = LLMJudge(chat, window=4, anchors=3)
+    assert asyncio.run(judge.relevance(request("a", "b", "c", "d"))) == [30.0, None, None, 10.0]
+    assert "Passage [1]: d\n" in chat.asked[1]
+    assert "Passage [4]: c\n" in chat.asked[1]
 
 
 def test_the_reference_answer_is_shown_only_where_it_is_known() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentic_r.errors import LLMError, OutageError
+from agentic_r.errors import JudgeError, LLMError, OutageError
 from agentic_r.protocols import JudgeRequest
 from agentic_r.types import Candidate, Passage, Question, Search, Trajectory, Turn
 from agentic_r.utility.relevance import grade, graded, reasoning
@@ -84,6 +84,16 @@ def test_only_failures_mean_that_the_server_is_down() -> None:
     assert len(asyncio.run(grade(half, found(half), Judge(fails="b"), Sub()))) == 8
     with pytest.raises(LLMError, match="5 of 9 requests of the judge failed"):
         asyncio.run(grade(most, found(most), Judge(fails="b"), Sub()))
+
+
+def test_what_would_fail_again_does_not_mean_that_the_server_is_down() -> None:
+    class Unreadable(Sub):
+        async def subanswers(self, trajectory: Trajectory) -> list[str | None]:
+            raise JudgeError("miscounted twice")
+
+    where = [place for name in "abcdefghij" for place in places(name, "a")]
+    results = asyncio.run(grade(where, found(where), Judge(), Unreadable()))
+    assert {each.error for each in results} == {"miscounted twice"}
 
 
 def test_a_judge_that_miscounts_is_a_bug_and_connections_are_closed() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentic_r.errors import LLMError
+from agentic_r.errors import JudgeError
 from agentic_r.protocols import Sampling
 from agentic_r.types import Question, Search, Trajectory, Turn
 from agentic_r.utility.subanswers import (
@@ -85,7 +85,7 @@ def test_a_wrong_count_is_asked_once_more_with_a_reminder() -> None:
 
 def test_a_wrong_count_twice_is_an_error() -> None:
     chat = ScriptedChat("none", "<sub-answer>a</sub-answer>")
-    with pytest.raises(LLMError, match="got 1 sub-answers from the judge, expected 2"):
+    with pytest.raises(JudgeError, match="got 1 sub-answers from the judge, expected 2"):
         asyncio.run(LLMSubAnswers(chat).subanswers(trajectory("a", "b")))
 
 

@@ -12,7 +12,7 @@ from agentic_r.utility.prompting import Prompt, ask, close, load_prompt, named, 
 from agentic_r.utility.replies import parse_scores
 from agentic_r.utility.subanswers import sure
 from agentic_r.utility.tally import count
-from agentic_r.utility.windows import joined, windows
+from agentic_r.utility.windows import joined, spread, windows
 
 JudgeInput = Literal["query", "question+query", "question+reasoning+query"]
 """What the model is told of the search, besides the reference answer."""
@@ -88,13 +88,16 @@ class LLMJudge:
         await close(self.chat)
 
     async def _grade(self, request: JudgeRequest, texts: Sequence[str]) -> list[float | None]:
+        """Score a window; what could not be read is asked once more, beside anchors as well."""
         scores = await self._ask(request, texts)
-        missing = [place for place, score in enumerate(scores) if score is None]
-        if missing:
-            again = await self._ask(request, [texts[place] for place in missing], again=True)
-            for place, score in zip(missing, again, strict=True):
-                scores[place] = score
-        return scores
+        missing = [row for row, score in enumerate(scores) if score is None]
+        if not missing:
+            return scores
+        read = [row for row, score in enumerate(scores) if score is not None]
+        anchors = spread(read, min(self._anchors, self._window - len(missing)))
+        rows = [*anchors, *missing]
+        again = await self._ask(request, [texts[row] for row in rows], again=True)
+        return joined([range(len(texts)), rows], [scores, again], len(texts))
 
     async def _ask(
         self, request: JudgeRequest, texts: Sequence[str], *, again: bool = False

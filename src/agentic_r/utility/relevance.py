@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from agentic_r.errors import LLMError, OutageError
+from agentic_r.errors import JudgeError, LLMError, OutageError
 from agentic_r.protocols import AnnotatedJudge, Judge, JudgeRequest, SubAnswers
 from agentic_r.types import Candidate, Trajectory
 from agentic_r.utility.prompting import close
@@ -51,8 +51,8 @@ async def grade(
 
     A trajectory's sub-answers are asked for once. A request that fails leaves its search without
     scores and with the reason. Raises OutageError when a server is down, LLMError when more than
-    half of at least `OUTAGE` requests failed, and ValueError when a judge returns another number
-    of scores than passages.
+    half of at least `OUTAGE` requests failed otherwise than by a JudgeError, and ValueError when
+    a judge returns another number of scores than passages.
     """
     answers, asked = await _known(places, subanswers)
     texts = {trajectory.key: transcript(trajectory) for trajectory, _ in places}
@@ -158,7 +158,10 @@ def graded(
 
 
 async def _all(requests: Iterable[Awaitable[T]]) -> list[T | LLMError]:
-    """Await all requests side by side; an LLMError is a result unless most are one."""
+    """Await all requests side by side; an LLMError is a result unless most are one.
+
+    A JudgeError does not count: it would come again, and the run could never go on from there.
+    """
 
     async def caught(request: Awaitable[T]) -> T | LLMError:
         try:
@@ -169,7 +172,8 @@ async def _all(requests: Iterable[Awaitable[T]]) -> list[T | LLMError]:
             return error
 
     results = list(await asyncio.gather(*(caught(request) for request in requests)))
-    errors = [each for each in results if isinstance(each, LLMError)]
+    lost = [each for each in results if isinstance(each, LLMError)]
+    errors = [each for each in lost if not isinstance(each, JudgeError)]
     if len(results) >= OUTAGE and 2 * len(errors) > len(results):
         raise LLMError(
             f"{len(errors)} of {len(results)} requests of the judge failed, the first with: "

@@ -11,7 +11,7 @@ import msgspec
 
 from agentic_r.config import UtilityConfig
 from agentic_r.data.questions import hop_asked
-from agentic_r.errors import LLMError
+from agentic_r.errors import JudgeError
 from agentic_r.protocols import ChatLLM, Sampling, SubAnswers
 from agentic_r.types import Trajectory
 from agentic_r.utility.prompting import (
@@ -88,8 +88,8 @@ class LLMSubAnswers:
     async def subanswers(self, trajectory: Trajectory) -> list[str | None]:
         """Return one sub-answer a search; a trajectory without a search costs no call.
 
-        Raises LLMError when the model cannot be reached, or when it wrote another number of
-        items than there are searches twice.
+        Raises LLMError when the model cannot be reached, JudgeError when it wrote another number
+        of items than there are searches twice.
         """
         expected = len(trajectory.searches)
         if not expected:
@@ -100,9 +100,9 @@ class LLMSubAnswers:
             reminder = f"\nA reply with {len(found)} items was wrong: write exactly {expected}."
             found = await self._ask(system, user + reminder, expected)
         if len(found) != expected:
-            raise LLMError(
-                f"trajectory {trajectory.id}: got {len(found)} sub-answers from the judge, "
-                f"expected {expected}, one a search, asked twice"
+            raise JudgeError(
+                f"got {len(found)} sub-answers from the judge, expected {expected}, one a search, "
+                "asked twice"  # without the trajectory's id, so that equal reasons are counted
             )
         return found
 

@@ -24,12 +24,17 @@ def windows(count: int, size: int, anchors: int) -> list[list[int]]:
         raise ValueError(f"size: got {size}, expected at least 1 passage a window")
     first = list(range(min(size, count)))
     found = [first] if first else []
-    shared = min(anchors, size - 1)
-    fixed = [first[place * size // shared] for place in range(shared)] if count > size else []
+    fixed = spread(first, min(anchors, size - 1)) if count > size else []
     step = size - len(fixed)
     for start in range(size, count, step):
         found.append([*fixed, *range(start, min(start + step, count))])
     return found
+
+
+def spread(rows: Sequence[int], most: int) -> list[int]:
+    """Draw at most that many of the rows, evenly from the first on."""
+    shared = max(0, min(most, len(rows)))
+    return [rows[place * len(rows) // shared] for place in range(shared)]
 
 
 def joined(

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentic_r.config import UtilityConfig
 from agentic_r.types import Utility
+from agentic_r.utility.label import rule_of
 from agentic_r.utility.rules.graded import GradedRule, Unanswered
 from agentic_r.utility.rules.verdict import (
     ANSWERED,
@@ -85,6 +87,10 @@ def test_fewer_searches_break_ties() -> None:
     tied = [row(0, 90, 1.0, further=2.0), row(1, 90, 1.0, further=0.0), row(2, 10)]
     assert RULE.verdict(tied).positives == (1, 0)
     assert GradedRule(fewer_searches=False).verdict(tied).positives == (0, 1)
+
+
+def test_the_rule_by_itself_is_that_of_the_settings() -> None:
+    assert rule_of(UtilityConfig()) == GradedRule()
 
 
 def test_without_success_relevance_decides_where_that_is_wanted() -> None:

@@ -2,8 +2,8 @@
 
 Against the upstream rule: near-equal correct passages are positives, not hard negatives; a
 passage that holds the answer, repeats a positive or was correct without being chosen is no
-negative; what the agent has read before is a negative first of all; one question cannot fill
-the training set.
+negative; what the agent has read before is a negative first of all; `per_question`, where it is
+not 0, keeps one question from filling the training set.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class GradedRule(msgspec.Struct, frozen=True):
     threshold: float = 60.0
     max_positives: int = 3
     negatives: int = 15
-    per_question: int = 4
+    per_question: int = 0
     margin: float = 10.0
     fewer_searches: bool = True
     unanswered: Unanswered = "relevance"
