@@ -44,6 +44,10 @@ def read(path: Path) -> list[dict[str, float]]:
             ["--retriever.train.recipe", "upstream", "--retriever.train.loss", "listwise-kl"],
             "recipe",
         ),
+        (
+            ["--utility.rule", "upstream", "--retriever.train.loss", "rank-net"],
+            'learns graded targets, and utility.rule = "upstream" gives none',
+        ),
     ],
 )
 def test_what_training_would_refuse_is_refused_before_any_work(
@@ -106,7 +110,7 @@ def test_query_side_and_reranker_from_the_command_line(
     options += ["--retriever.rerank.epochs", "1", "--retriever.rerank.max_length", "48"]
     assert train(config, *options, learner="reranker") == 0
     said = capsys.readouterr().out
-    assert "in-batch accuracy" in said
+    assert "right on top" in said
     assert "Re-ranker: " in said
     folder = tmp_path / "runs" / "small"
     stage = folder / "iteration-1"

@@ -171,15 +171,15 @@ def dev_points(folder: Path) -> list[DevPoint]:
     return read_jsonl(path, DevPoint, allow_empty=True) if path.is_file() else []
 
 
-def told(folder: Path, k: int) -> str:
-    """Say in one line how the training in a stage's folder went."""
+def told(folder: Path, k: int, accuracy: str = "in-batch accuracy") -> str:
+    """Say in one line how the training in a stage's folder went; `accuracy` is its name there."""
     curve = read_jsonl(folder / CURVE_FILE, CurvePoint)
     dev = dev_points(folder)
     seconds = curve[-1].seconds
     words = [
         f"{len(curve)} steps in {seconds:.0f} s",
         f"loss {curve[0].loss:.3f} -> {curve[-1].loss:.3f}",
-        f"in-batch accuracy {curve[0].accuracy:.2f} -> {curve[-1].accuracy:.2f}",
+        f"{accuracy} {curve[0].accuracy:.2f} -> {curve[-1].accuracy:.2f}",
     ]
     if dev:
         words.append(f"dev hit@{k} {dev[0].hit:.3f} -> {dev[-1].hit:.3f}")

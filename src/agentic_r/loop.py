@@ -40,6 +40,7 @@ from agentic_r.protocols import Retriever
 from agentic_r.reranking import reranked, reranker_trained, weighed
 from agentic_r.retriever.bm25 import BM25Retriever
 from agentic_r.retriever.encoder import Encoder
+from agentic_r.retriever.objective import GRADED_LOSSES
 from agentic_r.retriever.oracle import OracleRetriever
 from agentic_r.stage import ANSWERS, Run
 from agentic_r.steps import (
@@ -252,9 +253,15 @@ def _stages(outcome: Outcome, say: Callable[[str], None]) -> Iterator[str]:
 
 
 def _check_training(loop: Loop, base: Encoder) -> None:
+    train, rule = loop.config.retriever.train, loop.config.utility.rule
     check_training(loop.config, base)
+    if train.loss in GRADED_LOSSES and rule != "graded":
+        raise ConfigError(
+            f'retriever.train.loss: "{train.loss}" learns graded targets, and utility.rule = '
+            f'"{rule}" gives none; set utility.rule to "graded", or take info-nce'
+        )
     if not gold_known(loop.data.dev):
-        refuse_choice(loop.config.retriever.train, NO_GOLD)
+        refuse_choice(train, NO_GOLD)
 
 
 def _given(loop: Loop, say: Callable[[str], None]) -> Given:

@@ -90,7 +90,8 @@ def train(options: argparse.Namespace, config: Config) -> None:
     if options.learner != "agent":
         from agentic_r.learning import told
 
-        print(told(stage, config.retriever.train.dev_k))
+        accuracy = "right on top" if options.learner == "reranker" else "in-batch accuracy"
+        print(told(stage, config.retriever.train.dev_k, accuracy))
 
 
 def _on_given(options: argparse.Namespace, config: Config) -> None:

@@ -94,8 +94,8 @@ def train_reranker(
     ) as bar:
         for number in range(resumed_at, training.steps):
             training.step(number)
+            bar.set_postfix_str(training.said, refresh=False)  # first: it is drawn with the step
             bar.update()
-            bar.set_postfix_str(training.said, refresh=False)
             if folder is not None and time.monotonic() - saved >= checkpoint_seconds:
                 save_checkpoint(folder, training.state(key))
                 saved = time.monotonic()

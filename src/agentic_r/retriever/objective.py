@@ -20,6 +20,9 @@ from agentic_r.retriever.loss import (
 )
 from agentic_r.types import Example
 
+GRADED_LOSSES = ("listwise-kl", "rank-net")
+"""The losses that want a target for each passage."""
+
 UPSTREAM_TEMPERATURE = 0.01
 
 
@@ -41,7 +44,7 @@ def check_objective(settings: RetrieverTrainConfig, examples: Sequence[Example])
     """Raise DataError for a loss without its grades, ConfigError as `check_recipe` does."""
     check_recipe(settings)
     graded = sum(example.targets is not None for example in examples)
-    if settings.loss in ("listwise-kl", "rank-net") and not graded:
+    if settings.loss in GRADED_LOSSES and not graded:
         raise DataError(
             f'retriever.train.loss: "{settings.loss}" learns graded targets, and none of the '
             f"{len(examples)} examples has any; label with a rule that grades, or take info-nce"

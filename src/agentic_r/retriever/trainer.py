@@ -96,8 +96,8 @@ def train(
     saved = time.monotonic()
     with _bar(training, progress) as bar:
         for number in training.run():
+            bar.set_postfix_str(training.said, refresh=False)  # first: it is drawn with the step
             bar.update()
-            bar.set_postfix_str(training.said, refresh=False)
             tracker.log(number, training.numbers)
             due = time.monotonic() - saved >= checkpoint_seconds
             if folder is not None and processes.first and due:
