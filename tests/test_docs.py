@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import json
@@ -9,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -201,12 +203,36 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
     assert bad == []
 
 
-def test_pages_made_from_the_code_are_up_to_date() -> None:
+def reference() -> ModuleType:
+    """Return tools/reference.py, which is no part of the package."""
     spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
     assert spec is not None and spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
-    for path, text in reference.pages().items():
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("--a", {"nargs": 2, "metavar": "X"}, "[--a X X]"),
+        ("--a", {"nargs": 2, "metavar": ("X", "Y")}, "[--a X Y]"),
+        ("--a", {"nargs": 1, "required": True}, "--a VALUE"),
+        ("--a", {"nargs": 2, "choices": ("u", "v")}, "[--a u|v u|v]"),
+        ("--a", {"nargs": "+", "metavar": ("X", "Y")}, "[--a X [Y ...]]"),
+        ("--a", {"action": "store_true"}, "[--a]"),
+        ("a", {"nargs": "+", "metavar": "X"}, "X [X ...]"),
+        ("a", {"nargs": 2}, "a a"),
+        ("a", {}, "a"),
+    ],
+)
+def test_usage_shows_every_value(name: str, options: dict[str, Any], said: str) -> None:
+    action = argparse.ArgumentParser().add_argument(name, **options)
+    assert reference()._written(action) == said
+
+
+def test_pages_made_from_the_code_are_up_to_date() -> None:
+    for path, text in reference().pages().items():
         said = path.read_text(encoding="utf-8")
         assert said == text, f"{path.name} is out of date, run: python tools/reference.py"
 
@@ -273,3 +299,14 @@ def test_the_readme_keeps_its_markers(marker: str) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     inside = text.partition(f"<!-- {marker} -->")[2].partition(f"<!-- /{marker} -->")[0]
     assert inside.strip()
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = {
+        each
+        for page in (ROOT / "docs").glob("*.md")
+        for each in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8"))
+    }
+    assert len(named) > 30
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text("utf-8"), f"{path}::{name}"

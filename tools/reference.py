@@ -120,13 +120,31 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 def _written(action: argparse.Action) -> str:
     if not action.option_strings:
-        name = "|".join(action.choices) if action.choices else str(action.metavar or action.dest)
-        return f"{name} [{name} ...]" if action.nargs == "+" else name
+        return _values(action, action.dest)
     option = action.option_strings[-1]
     if action.nargs == 0:
         return f"[{option}]"
-    value = "|".join(action.choices) if action.choices else str(action.metavar or "VALUE")
-    return f"{option} {value}" if action.required else f"[{option} {value}]"
+    values = _values(action, "VALUE")
+    return f"{option} {values}" if action.required else f"[{option} {values}]"
+
+
+def _values(action: argparse.Action, name: str) -> str:
+    """Return what is written for the values of an argument; `name` is for one without a metavar.
+
+    A tuple of metavars names each value, as argparse has it.
+    """
+    if isinstance(action.metavar, tuple):
+        first, *others = action.metavar
+    else:
+        first, others = action.metavar or name, []
+        if action.choices:
+            first = "|".join(map(str, action.choices))
+    if isinstance(action.nargs, int):
+        return " ".join([first, *others] if others else [first] * action.nargs)
+    rest = f"[{others[0] if others else first} ...]"
+    if action.nargs == "+":
+        return f"{first} {rest}"
+    return first
 
 
 def _about(action: argparse.Action) -> str:
