@@ -35,6 +35,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no margin": ("--utility.margin", "0"),
     "one positive": ("--utility.max_positives", "1"),
     "two searches a question": ("--utility.per_question", "2"),
+    "searches still needed ignored": ("--utility.fewer_searches", "false"),
     "gain over no passage": ("--utility.baseline", "true"),
     "no continued searches": ("--utility.continued_searches", "false"),
     "graded targets": ("--retriever.train.loss", "listwise-kl"),

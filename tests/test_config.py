@@ -52,6 +52,7 @@ def test_override_values_are_toml_or_strings(empty: Path) -> None:
             ("agent.name", '"quoted"'),
             ("agent.timeout", "5"),
             ("utility.exhaustive", "true"),
+            ("utility.fewer_searches", "false"),
             ("evaluation.ks", "[2, 4]"),
         ],
     )
@@ -60,6 +61,7 @@ def test_override_values_are_toml_or_strings(empty: Path) -> None:
     assert config.agent.name == "quoted"
     assert config.agent.timeout == 5.0
     assert config.utility.exhaustive is True
+    assert config.utility.fewer_searches is False
     assert config.evaluation.ks == (2, 4)
 
 
