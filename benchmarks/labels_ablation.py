@@ -5,8 +5,7 @@
 
 One iteration of the quickstart a seed and variant, or more; variants are forks of the default's
 run, so they share world, first rollouts and untouched rows. Baseline: the default, paired question
-by question.
-Choose by the dev column; the test column is for reporting. Run again, it resumes.
+by question. Choose by the dev column; the test column is for reporting. Run again, it resumes.
 """
 
 from __future__ import annotations
